@@ -1,0 +1,114 @@
+"""The seams between the folders, as types only: nothing here runs and nothing heavy is imported.
+
+`sim` implements `BatchedEnv` and `FusedRollout`, `policies` consumes them; `hardware` implements `Driver`. Batched is the
+only case: arrays have a leading dimension num_envs, and torch tensors live on the environment's device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from robot_rl.contract import Command
+    from robot_rl.signals import Signal
+
+Array = NDArray[np.float32]
+
+
+@dataclass
+class Step:
+    """What one control step gives back. N = num_envs.
+
+    Attributes:
+        obs: groups `policy` (N, n) and `critic` (N, m), after automatic reset where an episode ended.
+        reward: (N,).
+        cost: name → (N,), what safe RL bounds.
+        terminated: (N,) bool, the task failed or ended: no bootstrap.
+        truncated: (N,) bool, time ran out: bootstrap from `final_obs`.
+        final_obs: the same groups before the reset (equal to `obs` where nothing ended).
+        log: name → scalar tensor, for the logger only.
+    """
+
+    obs: dict[str, Tensor]
+    reward: Tensor
+    cost: dict[str, Tensor]
+    terminated: Tensor
+    truncated: Tensor
+    final_obs: dict[str, Tensor]
+    log: dict[str, Tensor] = field(default_factory=dict)
+
+
+class BatchedEnv(Protocol):
+    """A batch of the same task; ended episodes reset themselves in the same step."""
+
+    num_envs: int
+    obs_dims: Mapping[str, int]
+    action_dim: int
+    control_dt: float
+    max_episode_steps: int
+    device: torch.device
+
+    def reset(self, seed: int | None = None) -> dict[str, Tensor]:
+        """Reset every environment; with a seed everything that follows is determined by it."""
+        ...
+
+    def step(self, action: Tensor) -> Step:
+        """One control step with action (N, action_dim) in [−1, 1]."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to go on as if nothing had happened, random state included."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """A robot, real or simulated. `signals` and `commands` can be read without hardware."""
+
+    name: str
+    signals: tuple[Signal, ...]
+    commands: tuple[Command, ...]
+
+    def connect(self) -> None:
+        """Open the connection; raises DriverError with what to check."""
+        ...
+
+    def read(self) -> Reading:
+        """The newest sample of each signal, without waiting."""
+        ...
+
+    def write(self, command: Mapping[str, Array]) -> dict[str, Array]:
+        """Send; returns what was really sent after the driver's own limits."""
+        ...
+
+    def stop(self) -> None:
+        """Idle command, then release. Idempotent, works in any state, never raises."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Signals by name (SI units), each with the monotonic time in seconds at which it was measured."""
+
+    signals: Mapping[str, Array]
+    stamps: Mapping[str, float]
+
+
+class BasePolicy(Protocol):
+    """Anything that proposes commands and may be refined: a controller, a cloned or a remote policy."""
+
+    def reset(self, num_envs: int = 1) -> None: ...
+
+    def act(self, signals: Mapping[str, Array], instruction: str | None = None) -> dict[str, Array]:
+        """Signals (N, …) in SI units → command name → (N, …)."""
+        ...
