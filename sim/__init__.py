@@ -1,0 +1,1 @@
+"""Robots, tasks and physics. Importing the package loads neither torch nor MuJoCo."""

@@ -1,0 +1,1 @@
+"""Batched rigid-body quadrotor flight."""
