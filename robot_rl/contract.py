@@ -16,6 +16,8 @@ from robot_rl.errors import ContractError
 from robot_rl.signals import Signal
 
 SCHEMA_VERSION = 1
+"""The only version this program reads and writes; the file's own is checked in `contract_schema.py`."""
+
 CONTRACT_KEY = "robot_rl.contract"
 
 
@@ -115,8 +117,15 @@ class Contract:
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """One canonical line: sorted keys, floats at full precision, no NaN."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        """One canonical line: sorted keys, floats at full precision.
+
+        Raises:
+            ContractError: a value is NaN or infinite, or provenance holds what JSON cannot express.
+        """
+        try:
+            return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ContractError(f"the contract cannot be written as JSON: {error}") from error
 
     @staticmethod
     def from_json(text: str) -> Contract:
@@ -134,6 +143,9 @@ def _contract_from(data: dict[str, Any]) -> Contract:
     def floats(values: Any) -> tuple[float, ...]:
         return tuple(float(v) for v in values)
 
+    def shape(values: Any) -> tuple[int, ...]:
+        return tuple(int(v) for v in values)
+
     def named(values: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
         return {k: floats(v) for k, v in values.items()}
 
@@ -142,7 +154,9 @@ def _contract_from(data: dict[str, Any]) -> Contract:
             schema_version=data["schema_version"],
             task=data["task"],
             robot=data["robot"],
-            signals=tuple(Signal(**{**s, "shape": tuple(s["shape"])}) for s in data["signals"]),
+            signals=tuple(
+                Signal(s["name"], shape(s["shape"]), s["unit"], s["frame"], float(s["max_age"])) for s in data["signals"]
+            ),
             commands=tuple(
                 Command(
                     name=c["name"], kind=c["kind"], unit=c["unit"], elements=tuple(c["elements"]),
@@ -151,14 +165,14 @@ def _contract_from(data: dict[str, Any]) -> Contract:
                 )
                 for c in data["commands"]
             ),
-            memory=tuple(Memory(m["name"], tuple(m["shape"]), floats(m["initial"])) for m in data["memory"]),
-            rate=Rate(**data["rate"]),
+            memory=tuple(Memory(m["name"], shape(m["shape"]), floats(m["initial"])) for m in data["memory"]),
+            rate=Rate(**{k: float(v) for k, v in data["rate"].items()}),
             graph_sha256=data["graph_sha256"],
             golden=Golden(
                 float(data["golden"]["tolerance"]),
                 tuple(GoldenStep(**{k: named(v) for k, v in s.items()}) for s in data["golden"]["steps"]),
             ),
-            safety=Safety(**data["safety"]),
+            safety=Safety(**{k: None if v is None else float(v) for k, v in data["safety"].items()}),
             gains=named(data["gains"]),
             composition=Composition(**data["composition"]),
             provenance=data["provenance"],

@@ -62,3 +62,21 @@ class CheckpointError(RobotRlError):
 
 class NumericalError(RobotRlError):
     """A NaN or infinity appeared; the message names the tensor and where its state was dumped."""
+
+
+class SignalError(RobotRlError):
+    """Signals given to a policy are missing, of the wrong shape or kind; the message says what was expected."""
+
+
+class NonFiniteSignal(SignalError):
+    """A signal, or what the policy made of it, is NaN or infinite. `name` says which; the control loop turns it into a fault."""
+
+    def __init__(self, name: str, where: str = "signal") -> None:
+        super().__init__(
+            f"{where} '{name}' is NaN or infinite; the policy was not run on it and its memory is unchanged. "
+            "Check the sensor or estimator that provides it."
+            if where == "signal"
+            else f"{where} '{name}' of the policy is NaN or infinite although every signal was finite; "
+            "its memory is unchanged. Check the ranges of the signals."
+        )
+        self.name = name
