@@ -1,0 +1,1 @@
+"""What the classical flight controllers share: vehicle numbers, rotations, mixer, gains and tuning."""

@@ -1,0 +1,68 @@
+"""From wanted thrust and torque to rotor commands, giving up yaw first when the rotors saturate.
+
+Also holds the one-line motor model with which a controller guesses rotor speeds that no sensor gives it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robot_rl.policies.base.flight.vehicle import Floats, Vehicle
+
+
+def desaturate(wrench: Floats, from_wrench: Floats, lower: float, upper: float) -> Floats:
+    """Rotor values in [lower, upper] that keep as much of the wrench as possible.
+
+    Priority: roll and pitch torque (scaled only when they alone exceed the range), then collective (shifted to make
+    room), then yaw (scaled by what is left).
+
+    Args:
+        wrench: (N, 4) collective, torque x, y, z in the units `from_wrench` maps to rotor values.
+        from_wrench: (4, 4) inverse of the allocation matrix.
+
+    Returns:
+        (N, 4) rotor values.
+    """
+    tilt = wrench[:, 1:3] @ from_wrench[:, 1:3].T
+    spread = tilt.max(axis=1) - tilt.min(axis=1)
+    tilt = tilt * np.minimum(1.0, (upper - lower) / np.maximum(spread, 1e-12))[:, None]
+    collective = wrench[:, 0] * from_wrench[:, 0].mean()
+    collective = np.clip(collective, lower - tilt.min(axis=1), upper - tilt.max(axis=1))
+    base = collective[:, None] + tilt
+    yaw = wrench[:, 3:4] * from_wrench[:, 3]
+    room = np.where(yaw > 0, upper - base, base - lower)
+    scale = np.min(np.where(np.abs(yaw) > 1e-12, room / np.maximum(np.abs(yaw), 1e-12), 1.0), axis=1)
+    return np.clip(base + np.clip(scale, 0.0, 1.0)[:, None] * yaw, lower, upper)
+
+
+class Mixer:
+    """Allocation for one vehicle, with optional lead against motor lag."""
+
+    def __init__(self, vehicle: Vehicle) -> None:
+        self.vehicle = vehicle
+        self.to_wrench = vehicle.allocation()
+        self.from_wrench = np.linalg.inv(self.to_wrench)
+
+    def command(self, thrust: Floats, torque: Floats, rotor_speed: Floats, lead: float) -> Floats:
+        """Normalised rotor commands (N, 4) in [0, 1].
+
+        Args:
+            thrust: (N,) collective in N.
+            torque: (N, 3) body torque in N m.
+            rotor_speed: (N, 4) estimated normalised speeds.
+            lead: 1 commands the wanted speed itself; larger overshoots it so that the lag shrinks to 1/lead.
+        """
+        wrench = np.concatenate([thrust[:, None], torque], axis=1)
+        wanted = desaturate(wrench, self.from_wrench, self.vehicle.min_thrust, self.vehicle.max_thrust)
+        speed = self.vehicle.speed_for(wanted)
+        return self.limited(rotor_speed + lead * (speed - rotor_speed))
+
+    def limited(self, command: Floats) -> Floats:
+        """Bring commands (N, 4) into [0, 1] with the same priorities; those inside are returned as they are."""
+        return desaturate(command @ self.to_wrench.T, self.from_wrench, 0.0, 1.0)
+
+
+def rotor_speed_after(speed: Floats, command: Floats, dt: Floats, vehicle: Vehicle) -> Floats:
+    """First-order motor, exact over `dt` (N, 1) s: normalised speeds (N, 4) after holding `command` (N, 4)."""
+    tau = np.where(command > speed, vehicle.tau_rise, vehicle.tau_fall)
+    return command + (speed - command) * np.exp(-dt / tau)
