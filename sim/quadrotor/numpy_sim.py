@@ -1,7 +1,7 @@
 """A flying simulator in numpy alone, for the robot's side: the `sim` driver and processor-in-the-loop tests.
 
-It runs the equations of motion that training runs. It has a ground, a battery and sensors; tasks, rewards and gradients are in
-`env.py`.
+It runs the equations of motion that training runs, with a ground, a battery and sensors. Tasks, rewards and gradients
+are in `env.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from robot_rl.sim.quadrotor.equations import (
     rotation,
 )
 from robot_rl.sim.quadrotor.options import Noise
-from robot_rl.sim.quadrotor.params import FORCE, GROUND_Z, SUPPLY, TORQUE, WIND, VehicleParams
+from robot_rl.sim.quadrotor.params import FORCE, GROUND_Z, TORQUE, WIND, VehicleParams
 from robot_rl.sim.quadrotor.rows import ScalarRows, rest_on_ground
 
 Array = NDArray[np.float32]
@@ -114,9 +114,8 @@ class NumpyQuadrotor:
             raise ConfigError(f"reset state must be finite with non-zero quaternions, got {state.T.tolist()}")
         state[STATE["quat"]] /= norm
         self._rows = self._to_rows(state)
-        self._touching: Any = self._to_rows(
-            state[2:3] <= self.options.ground_z if self.options.ground else state[2:3] > np.inf
-        )[0]
+        low = state[2:3] <= (self.options.ground_z if self.options.ground else -np.inf)
+        self._touching: Any = self._to_rows(low)[0]
         self.time = 0.0
         battery = self.options.battery
         self.charge = np.full(self.num_envs, battery.charge if battery else 1.0)
@@ -138,9 +137,8 @@ class NumpyQuadrotor:
         fraction = np.clip(np.broadcast_to(command, (self.num_envs, 4)).T / ROTOR_SPEED_MAX, 0.0, 1.0)
         self._commands.append(self._to_rows(fraction))
         delay = round(self.options.command_delay / self.dt)
-        active = (
-            self._commands.popleft() if len(self._commands) > delay else self._to_rows(np.zeros((4, self.num_envs)))
-        )
+        arrived = len(self._commands) > delay
+        active = self._commands.popleft() if arrived else self._to_rows(np.zeros((4, self.num_envs)))
         rows = rk4_rows(self._xp, self._rows, self._params, active, self.dt)
         if self.options.ground:
             rows, self._touching = rest_on_ground(self._xp, rows, self.options.ground_z, self.dt)

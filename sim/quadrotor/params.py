@@ -80,7 +80,7 @@ class VehicleParams:
         return (-c1 + math.sqrt(c1 * c1 - 4 * c2 * (c0 - need))) / (2 * c2)
 
     def column(self) -> NDArray[np.float64]:
-        """Shape (P,), rows as `equations.PARAMS`: full battery, equal rotors, no disturbance, no wind, ground at z = 0."""
+        """Shape (P,), rows as `equations.PARAMS`: full battery, equal rotors, no disturbance or wind, ground at 0."""
         values = asdict(self)
         values |= dict(zip(("jx", "jy", "jz"), self.inertia, strict=True))
         values |= {f"thrust{i}": c for i, c in enumerate(self.thrust)}

@@ -33,9 +33,9 @@ _STICK_RATE = 0.2
 def rest_on_ground(xp: Any, s: Sequence[Any], ground_z: Any, dt: float) -> tuple[list[Any], Any]:
     """An inelastic, sticky ground for a vehicle whose feet are at its origin.
 
-    Below `ground_z` the vehicle is put back on it without downward speed; sliding, rotation and tilt die out within some
-    hundredths of a second and slow motion sticks, so a landing neither bounces nor tumbles; upside down it comes to rest on
-    its back.
+    Below `ground_z` the vehicle is put back on it without downward speed; sliding, rotation and tilt die out within
+    some hundredths of a second and slow motion sticks, so a landing neither bounces nor tumbles; upside down it comes
+    to rest on its back.
 
     Args:
         s: 17 state rows of `equations.py`; ground_z: m; dt: s since the last call.
