@@ -22,28 +22,28 @@ class Expr:
     def __init__(self, graph: Graph, op: str, args: tuple[Expr, ...], value: Any, index: int) -> None:
         self.graph, self.op, self.args, self.value, self.index = graph, op, args, value, index
 
-    def __add__(self, other: Any) -> Expr:
-        return self.graph.add(self, self.graph.lift(other))
+    def __add__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, np.ndarray) else self.graph.add(self, self.graph.lift(other))
 
-    def __sub__(self, other: Any) -> Expr:
-        return self.graph.sub(self, self.graph.lift(other))
+    def __sub__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, np.ndarray) else self.graph.sub(self, self.graph.lift(other))
 
-    def __mul__(self, other: Any) -> Expr:
-        return self.graph.mul(self, self.graph.lift(other))
+    def __mul__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, np.ndarray) else self.graph.mul(self, self.graph.lift(other))
 
-    def __truediv__(self, other: Any) -> Expr:
-        return self.graph.div(self, self.graph.lift(other))
+    def __truediv__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, np.ndarray) else self.graph.div(self, self.graph.lift(other))
 
-    def __radd__(self, other: Any) -> Expr:
+    def __radd__(self, other: Any) -> Any:
         return self.graph.lift(other) + self
 
-    def __rsub__(self, other: Any) -> Expr:
+    def __rsub__(self, other: Any) -> Any:
         return self.graph.lift(other) - self
 
-    def __rmul__(self, other: Any) -> Expr:
+    def __rmul__(self, other: Any) -> Any:
         return self.graph.lift(other) * self
 
-    def __rtruediv__(self, other: Any) -> Expr:
+    def __rtruediv__(self, other: Any) -> Any:
         return self.graph.lift(other) / self
 
     def __neg__(self) -> Expr:
@@ -52,7 +52,7 @@ class Expr:
     def __gt__(self, other: Any) -> Expr:
         return self.graph.node("gt", (self, self.graph.lift(other)))
 
-    def __lt__(self, other: Any) -> Expr:
+    def __lt__(self, other: Any) -> Any:
         return self.graph.lift(other) > self
 
     def __bool__(self) -> bool:
