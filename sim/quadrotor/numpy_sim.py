@@ -41,10 +41,12 @@ class NumpySimOptions:
     Attributes:
         noise: white sensor noise, fresh at each call of `signals`; `Noise(scale=0)` for none.
         bias: constant sensor errors by signal name, for example `{"base_pos_w": (0.02, 0, 0)}`.
-        command_delay, sensor_latency: s, rounded to whole steps of the simulator.
+        command_delay, sensor_latency: s, rounded to whole steps of the simulator; until the first command arrives the rotors
+            keep the speed they were reset with.
         battery: None for a battery that never sags.
         ground: whether there is a floor at `ground_z` m.
-        force: constant external force, world frame, N; torque: body frame, N m; wind: air velocity, world frame, m/s.
+        force: constant external force, world frame, N; torque: body frame, N m; wind: air velocity, world frame, m/s; each
+            (3,) or, one row per vehicle, (N, 3).
     """
 
     noise: Noise = field(default_factory=Noise)
@@ -54,9 +56,9 @@ class NumpySimOptions:
     battery: BatteryModel | None = None
     ground: bool = True
     ground_z: float = 0.0
-    force: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    torque: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    wind: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    force: ArrayLike = (0.0, 0.0, 0.0)
+    torque: ArrayLike = (0.0, 0.0, 0.0)
+    wind: ArrayLike = (0.0, 0.0, 0.0)
 
 
 class NumpyQuadrotor:
@@ -114,6 +116,7 @@ class NumpyQuadrotor:
             raise ConfigError(f"reset state must be finite with non-zero quaternions, got {state.T.tolist()}")
         state[STATE["quat"]] /= norm
         self._rows = self._to_rows(state)
+        self._before_commands = self._to_rows(state[STATE["rotor"]])
         low = state[2:3] <= (self.options.ground_z if self.options.ground else -np.inf)
         self._touching: Any = self._to_rows(low)[0]
         self.time = 0.0
@@ -138,7 +141,7 @@ class NumpyQuadrotor:
         self._commands.append(self._to_rows(fraction))
         delay = round(self.options.command_delay / self.dt)
         arrived = len(self._commands) > delay
-        active = self._commands.popleft() if arrived else self._to_rows(np.zeros((4, self.num_envs)))
+        active = self._commands.popleft() if arrived else self._before_commands
         rows = rk4_rows(self._xp, self._rows, self._params, active, self.dt)
         if self.options.ground:
             rows, self._touching = rest_on_ground(self._xp, rows, self.options.ground_z, self.dt)
@@ -192,8 +195,11 @@ class NumpyQuadrotor:
     def _initial_params(self) -> Params:
         column = self.vehicle.column()
         column[GROUND_Z] = self.options.ground_z if self.options.ground else -1e3
-        column[FORCE], column[TORQUE], column[WIND] = self.options.force, self.options.torque, self.options.wind
-        return Params(*self._to_rows(np.repeat(column[:, None], self.num_envs, axis=1)))
+        table = np.repeat(column[:, None], self.num_envs, axis=1)
+        options = self.options
+        for rows, value in ((FORCE, options.force), (TORQUE, options.torque), (WIND, options.wind)):
+            table[rows] = np.broadcast_to(np.asarray(value, dtype=float), (self.num_envs, 3)).T
+        return Params(*self._to_rows(table))
 
     def _to_rows(self, array: NDArray[Any]) -> list[Any]:
         return array[:, 0].tolist() if self.num_envs == 1 else list(array)
