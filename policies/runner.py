@@ -1,0 +1,385 @@
+"""Training runs: iterate, log, checkpoint, resume exactly, stop cleanly. It knows neither tasks nor algorithms."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from robot_rl.errors import CheckpointError, NumericalError
+from robot_rl.policies import provenance
+from robot_rl.policies.algorithm import Algorithm, AlgorithmSpec, load_algorithm
+from robot_rl.policies.guards import NonFinite, require_range
+from robot_rl.policies.run_folder import RunFolder, write_checkpoint
+from robot_rl.policies.training_log import MetricsLog, ProgressDisplay
+from robot_rl.protocols import BatchedEnv
+
+CHECKPOINT_FORMAT = 1
+IDENTITY = ("task", "algorithm", "robot", "seed", "config")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunnerConfig:
+    """How a run is kept; none of it changes what is learnt.
+
+    Attributes:
+        checkpoint_every: iterations between checkpoints.
+        keep: checkpoints that stay on disk (at least 2).
+        tensorboard: write TensorBoard events beside metrics.jsonl.
+    """
+
+    checkpoint_every: int = 50
+    keep: int = 3
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        require_range("checkpoint_every", self.checkpoint_every, 1, 10**9)
+        require_range("keep", self.keep, 2, 10**6)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What the command line knows about a run and the runner only writes down.
+
+    Attributes:
+        task: name of the task; with algorithm, robot, seed and config it must be the same when a run is resumed.
+        robot: name of the robot and its parameter set.
+        command: what the user typed.
+        resume_command: printed when the run is interrupted.
+        extra: further plain values for run.json (task overrides, number of environments, …).
+    """
+
+    task: str
+    robot: str = ""
+    command: str = dataclasses.field(default_factory=provenance.command_line)
+    resume_command: str = ""
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """Outcome of `train`: `completed` is False after Ctrl-C or SIGTERM; times are summed over resumed parts."""
+
+    folder: Path
+    completed: bool
+    iterations: int
+    env_steps: int
+    cpu_seconds: float
+    algorithm: Algorithm
+
+
+def train(
+    spec: AlgorithmSpec,
+    env: BatchedEnv,
+    folder: Path | str,
+    config: Any,
+    *,
+    seed: int = 0,
+    info: RunInfo,
+    resume: bool = False,
+    runner: RunnerConfig | None = None,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train until the algorithm is done, or until Ctrl-C or SIGTERM, and leave a run folder behind.
+
+    Args:
+        spec: the algorithm (see `load_algorithm`).
+        env: environments made for the task with `spec.task_overrides`; reset with `seed` by the algorithm.
+        folder: run folder; must be new (or empty) unless `resume`.
+        config: instance of `spec.config_class`.
+        seed: decides everything random.
+        info: for run.json.
+        resume: go on from the newest readable checkpoint; the result equals an uninterrupted run bit for bit.
+        runner: checkpoint interval and the like.
+        console: where progress is shown; None is silent.
+
+    Raises:
+        CheckpointError: the folder holds a run already (without resume), another run (with resume), only damaged
+            checkpoints, or cannot be written.
+        NumericalError: a number was not finite; the state lies in `nan_dump.pt`.
+    """
+    runner = runner or RunnerConfig()
+    run = RunFolder(folder, keep=runner.keep)
+    identity = _identity(spec, config, seed, info)
+    with _determined(seed), _stop_request() as stop:
+        algorithm = spec.create(env, config, seed)
+        try:
+            session = _open(run, algorithm, env, identity, info, resume, runner, console)
+            return session.finish(_iterate(session, spec, stop, runner, console))
+        finally:
+            run.close()
+
+
+@dataclasses.dataclass
+class _Session:
+    """One process's part of a run."""
+
+    run: RunFolder
+    algorithm: Algorithm
+    env: BatchedEnv
+    record: dict[str, Any]
+    resume_command: str
+    log: MetricsLog
+    iteration: int
+    cpu_before: float
+    cpu_start: float = dataclasses.field(default_factory=time.process_time)
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.cpu_before + time.process_time() - self.cpu_start
+
+    def save(self) -> Path:
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "iteration": self.iteration,
+            "cpu_seconds": self.cpu_seconds,
+            "metrics_bytes": self.log.sync(),
+            "algorithm": self.algorithm.state_dict(),
+            "env": dict(self.env.state_dict()),
+            "random": random_state(),
+        }
+        return self.run.save(self.iteration, state)
+
+    def record_status(self, status: str) -> None:
+        done, total = self.algorithm.progress
+        self.record |= {
+            "status": status,
+            "end": _now(),
+            "iterations": self.iteration,
+            "env_steps": self.algorithm.env_steps,
+            "progress": [done, total],
+            "cpu_seconds": round(self.cpu_seconds, 3),
+        }
+        self.run.write_info(self.record)
+
+    def dump(self, error: NonFinite) -> NumericalError:
+        """Write nan_dump.pt and give the error to raise."""
+        path = self.run.path / "nan_dump.pt"
+        state = {"name": error.name, "tensor": error.tensor, "iteration": self.iteration}
+        state |= {"algorithm": self.algorithm.state_dict(), "env": dict(self.env.state_dict())}
+        write_checkpoint(path, state)
+        return NumericalError(
+            f"{error}, in iteration {self.iteration + 1}. The state was dumped to {path} (torch.load reads it). "
+            f"Look at the tensor there; a smaller learning rate or an earlier checkpoint often helps"
+        )
+
+    def finish(self, completed: bool) -> TrainResult:
+        return TrainResult(
+            self.run.path, completed, self.iteration, self.algorithm.env_steps, self.cpu_seconds, self.algorithm
+        )
+
+
+def _identity(spec: AlgorithmSpec, config: Any, seed: int, info: RunInfo) -> dict[str, Any]:
+    plain = provenance.config_to_dict(config)
+    return {"task": info.task, "algorithm": spec.name, "robot": info.robot, "seed": seed, "config": plain}
+
+
+def _open(
+    run: RunFolder,
+    algorithm: Algorithm,
+    env: BatchedEnv,
+    identity: dict[str, Any],
+    info: RunInfo,
+    resume: bool,
+    runner: RunnerConfig,
+    console: Console | None,
+) -> _Session:
+    """Start a run folder, or go back to the newest checkpoint of an existing one."""
+
+    def say(message: str) -> None:
+        if console is not None:
+            console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    state: dict[str, Any] | None = None
+    if resume:
+        record = run.open_existing()
+        _require_same_run(run, record, identity)
+        state = run.load_newest(say)
+        record.setdefault("resumed", []).append(_now())
+        if state is None:
+            say(f"no checkpoint was written in {run.path} yet: starting from the beginning")
+    else:
+        run.open_new()
+        record = identity | {"command": info.command, "git_commit": provenance.git_commit(), "start": _now()}
+        record |= {"versions": provenance.versions(), "runner": dataclasses.asdict(runner), **info.extra}
+    run.write_info(record | {"status": "running"})
+    log_from = (0, 0) if state is None else (state["metrics_bytes"], state["iteration"])
+    log = MetricsLog(run.path, *log_from, tensorboard=runner.tensorboard)
+    resume_command = info.resume_command or f"{info.command} --resume".replace(" --resume --resume", " --resume")
+    session = _Session(run, algorithm, env, record, resume_command, log, log_from[1], 0.0)
+    if state is not None:
+        _restore(state, algorithm, env)
+        session.cpu_before = state["cpu_seconds"]
+        say(f"resumed {run.path} after iteration {session.iteration}")
+    return session
+
+
+def _require_same_run(run: RunFolder, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    wanted = _flat(identity)
+    stored = _flat({key: record.get(key) for key in IDENTITY})
+    keys = sorted(k for k in wanted.keys() | stored.keys() if _plain(wanted.get(k)) != _plain(stored.get(k)))
+    if keys:
+        lines = "".join(f"\n  - {k}: the run has {stored.get(k)!r}, now {wanted.get(k)!r}" for k in keys)
+        raise CheckpointError(f"{run.path} is another run and cannot be resumed with these settings:{lines}")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _restore(state: Mapping[str, Any], algorithm: Algorithm, env: BatchedEnv) -> None:
+    if state.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"the checkpoint has format {state.get('format')}, this version reads {CHECKPOINT_FORMAT}; "
+            f"resume with the version that wrote it (see run.json) or start a new run"
+        )
+    try:
+        algorithm.load_state_dict(state["algorithm"])
+        env.load_state_dict(state["env"])
+    except (KeyError, RuntimeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"the checkpoint does not fit this algorithm or environment: {error}") from error
+    set_random_state(state["random"])
+
+
+def _iterate(
+    session: _Session, spec: AlgorithmSpec, stop: threading.Event, runner: RunnerConfig, console: Console | None
+) -> bool:
+    """Iterate to the end (True) or to a stop request (False)."""
+    algorithm, run = session.algorithm, session.run
+    display = ProgressDisplay(console, f"{session.record['task']} {spec.name}", algorithm.progress[1], spec.shown)
+    status = "failed"
+    try:
+        while algorithm.progress[0] < algorithm.progress[1] and not stop.is_set():
+            row = _iteration(session)
+            display.update(algorithm.progress[0], row)
+            if session.iteration % runner.checkpoint_every == 0:
+                session.save()
+        completed = algorithm.progress[0] >= algorithm.progress[1]
+        path = session.save()
+        if completed:
+            run.keep_only(path)
+            display.say(f"done: {run.path}  ({session.cpu_seconds:.1f} CPU-seconds, {algorithm.env_steps:,} steps)")
+        else:
+            display.say(f"stopped; saved {path}. Go on with:\n  {session.resume_command}")
+        status = "completed" if completed else "interrupted"
+        return completed
+    except NonFinite as error:
+        raise session.dump(error) from error
+    finally:
+        display.close()
+        session.log.close()
+        if status == "failed":
+            with suppress(CheckpointError):  # the first error is the one to show
+                session.record_status(status)
+        else:
+            session.record_status(status)
+
+
+def _iteration(session: _Session) -> dict[str, float]:
+    steps, began = session.algorithm.env_steps, time.perf_counter()
+    row = session.algorithm.step(session.env)
+    session.iteration += 1
+    rate = (session.algorithm.env_steps - steps) / max(time.perf_counter() - began, 1e-9)
+    row = {"env_steps": session.algorithm.env_steps, **row, "env_steps_per_second": rate}
+    row["cpu_seconds"] = session.cpu_seconds
+    session.log.write(session.iteration, row)
+    return row
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _determined(seed: int) -> Iterator[None]:
+    """Seed the global generators for libraries that use them, one thread (more are slower here); then put back."""
+    threads = torch.get_num_threads()
+    before = random_state()
+    torch.set_num_threads(1)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _stop_request() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM ask for a stop after the iteration; a second Ctrl-C stops at once, without saving."""
+    stop = threading.Event()
+
+    def request(number: int, frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def random_state() -> dict[str, Any]:
+    """State of the global generators of Python, NumPy and torch, as plain values."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy_state = [str(name), [int(k) for k in keys], int(position), int(has_gauss), float(gauss)]
+    return {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put back what random_state gave."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+
+
+def load_policy(folder: Path | str, env: BatchedEnv) -> nn.Module:
+    """The deterministic actor of a run's newest checkpoint: obs (N, n) → action (N, m) in [−1, 1].
+
+    Args:
+        folder: run folder.
+        env: an environment of the run's task and settings (only its sizes are used).
+
+    Raises:
+        CheckpointError: no run there, no checkpoint, or only damaged ones.
+    """
+    run = RunFolder(folder)
+    info = run.read_info()
+    spec = load_algorithm(info["algorithm"])
+    config = provenance.config_from_dict(spec.config_class, info["config"])
+    state = run.load_newest()
+    if state is None:
+        raise CheckpointError(f"the run in {run.path} has no checkpoint yet; go on training with --resume first")
+    with _determined(info["seed"]):
+        algorithm = spec.create(env, config, info["seed"])
+        algorithm.load_state_dict(state["algorithm"])
+        return algorithm.policy()
