@@ -1,8 +1,8 @@
 """Geometric tracking controller on SO(3) with flatness feed-forward, disturbance integrators and motor-lag lead.
 
 Source: Lee, Leok and McClamroch, "Geometric tracking control of a quadrotor UAV on SE(3)", CDC 2010; integral terms
-after Goodarzi, Lee and Lee, "Geometric nonlinear PID control of a quadrotor UAV on SE(3)", ECC 2013. Gains are divided by
-mass and inertia, so their units are 1/s², 1/s, ….
+after Goodarzi, Lee and Lee, "Geometric nonlinear PID control of a quadrotor UAV on SE(3)", ECC 2013. Gains are divided
+by mass and inertia, so their units are 1/s², 1/s, ….
 """
 
 from __future__ import annotations

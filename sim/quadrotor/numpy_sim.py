@@ -41,12 +41,12 @@ class NumpySimOptions:
     Attributes:
         noise: white sensor noise, fresh at each call of `signals`; `Noise(scale=0)` for none.
         bias: constant sensor errors by signal name, for example `{"base_pos_w": (0.02, 0, 0)}`.
-        command_delay, sensor_latency: s, rounded to whole steps of the simulator; until the first command arrives the rotors
-            keep the speed they were reset with.
+        command_delay, sensor_latency: s, rounded to whole steps of the simulator; until the first command arrives the
+            rotors keep the speed they were reset with.
         battery: None for a battery that never sags.
         ground: whether there is a floor at `ground_z` m.
-        force: constant external force, world frame, N; torque: body frame, N m; wind: air velocity, world frame, m/s; each
-            (3,) or, one row per vehicle, (N, 3).
+        force: constant external force, world frame, N; torque: body frame, N m; wind: air velocity, world frame, m/s;
+            each (3,) or, one row per vehicle, (N, 3).
     """
 
     noise: Noise = field(default_factory=Noise)
