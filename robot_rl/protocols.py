@@ -71,11 +71,38 @@ class BatchedEnv(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
+class DifferentiableTask(Protocol):
+    """A batch of environments that differentiates its own loss: what analytic-gradient training needs of a simulator."""
+
+    num_envs: int
+    obs_dim: int
+    action_dim: int
+    action_mix: Tensor
+    action_bias: Tensor
+    config: Any
+
+    def reset(self, seed: int | None = None) -> Any: ...
+
+    def loss_and_gradient(self, layers: list[Tensor]) -> tuple[float, list[Tensor]]:
+        """Fly one window with the tanh network W1, b1, W2, b2, …; mean loss per step and its gradient by layer."""
+        ...
+
+    def metrics(self) -> dict[str, float]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
 @runtime_checkable
 class Driver(Protocol):
-    """A robot, real or simulated. `signals` and `commands` can be read without hardware."""
+    """A robot, real or simulated. `robot`, `signals` and `commands` can be read without hardware.
+
+    `robot` is the name policies are made for, `name` is the driver's own.
+    """
 
     name: str
+    robot: str
     signals: tuple[Signal, ...]
     commands: tuple[Command, ...]
 
