@@ -65,7 +65,7 @@ class Bias:
 
 @dataclass(frozen=True)
 class Delay:
-    """From command to rotor: U(min, max) s per episode, exact within the control step; plus |N(0, jitter²)| s at each step.
+    """From command to rotor: U(min, max) s per episode, exact within a control step; |N(0, jitter²)| s more at each step.
 
     At one step the delay is one number: with jitter, a command can be overtaken by its successor, as on a radio link.
     """
@@ -108,7 +108,7 @@ class Disturbance:
 class Wind:
     """Air velocity: a constant part N(0, mean²) and an Ornstein-Uhlenbeck gust N(0, gust²), per axis in m/s.
 
-    It acts through the vehicle's drag: the `l2f` parameters have none, `pybullet` has. `gust_time`: correlation time, s.
+    It acts through the vehicle's drag: the `l2f` parameters have none, `pybullet` has. `gust_time`: correlation, s.
     """
 
     mean: float = 0.0
@@ -142,8 +142,9 @@ class Randomize:
     Attributes:
         fraction: share of randomised vehicles, 0 to 1; the others are the vehicle itself.
         mass, inertia, torque_ratio: factors. inertia_axis: one more factor per axis; inertia_z: one more about z.
-        tau_rise: s, log-uniform. tau_fall: factor on tau_rise for half of them (1 for the rest), at most tau_fall_max s.
-        thrust: factor on all of the curve. thrust_constant, thrust_linear: share of full thrust moved from the quadratic part.
+        tau_rise: s, log-uniform. tau_fall: factor on tau_rise for half of them, 1 for the rest; at most tau_fall_max s.
+        thrust: factor on all of the curve. thrust_constant, thrust_linear: share of full thrust moved from the
+            quadratic part.
         rotor_gain: factor per rotor. drag: factor.
     """
 
@@ -193,8 +194,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class Termination:
-    """An episode fails where any axis is farther than `box` m from the target, or speed (m/s) or body rate (rad/s) exceed
-    their bounds."""
+    """An episode fails farther than `box` m from the target on any axis, or above a speed (m/s) or body rate (rad/s)."""
 
     box: float = 0.6
     speed: float = math.inf
@@ -206,10 +206,10 @@ class Termination:
 
 @dataclass(frozen=True)
 class RewardWeights:
-    """r = alive − scale · [position ‖e‖² + orientation (1 − q_w²) + velocity ‖v‖² + action ‖a − a_hover‖²], 0 on failure.
+    """r = alive − scale · [position ‖e‖² + orientation (1 − q_w²) + velocity ‖v‖² + action ‖a − a_hover‖²], or 0.
 
-    e and v relative to the target; a = 2 u − 1 is the rotor command in [−1, 1]. Defaults: Learning to Fly in Seconds at the
-    start of its curriculum; at its end position 40, velocity 1, action 1.
+    It is 0 on failure. e and v are relative to the target; a = 2 u − 1 is the rotor command in [−1, 1]. Defaults: Learning
+    to Fly in Seconds at the start of its curriculum, which may raise position to 40, velocity and action to 1.
     """
 
     alive: float = 2.0
@@ -243,9 +243,9 @@ class Reference:
     """What the vehicle shall follow.
 
     Attributes:
-        kind: `hold`; `langevin`: random smooth motion; `figure-eight`; `step`; `waypoints`; `mixed`: half hold, half langevin.
+        kind: `hold`; `langevin`: random smooth motion; `mixed`: half of each; `figure-eight`; `step`; `waypoints`.
         period: s for one figure-eight; size: m, half its length; ramp: s until full speed.
-        gamma, omega, sigma, alpha: Langevin damping, stiffness (1/s), excitation and low-pass weight per 10 ms (RAPTOR).
+        gamma, omega, sigma: Langevin damping 1/s, stiffness 1/s, excitation m/s^1.5; filter: s, smooths it. RAPTOR.
         step_size: m along x at `step_time` s.
         waypoints: points (x, y, z) in m relative to the origin; speed: m/s between them.
     """
@@ -257,10 +257,10 @@ class Reference:
     gamma: float = 1.0
     omega: float = 2.0
     sigma: float = 0.5
-    alpha: float = 0.01
+    filter: float = 1.0
     step_size: float = 0.5
     step_time: float = 1.0
-    waypoints: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.5), (0.0, 0.0, 0.0))
+    waypoints: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.5))
     speed: float = 0.8
 
     def __post_init__(self) -> None:
@@ -268,7 +268,7 @@ class Reference:
             raise ConfigError(f"Reference.kind = '{self.kind}'; allowed: {', '.join(REFERENCES)}")
         if len(self.waypoints) < 2 or any(len(p) != 3 for p in self.waypoints):
             raise ConfigError(f"Reference.waypoints needs at least two points (x, y, z), got {self.waypoints}")
-        _check(self, period=(0.1, 1e4), size=(0.0, 1e3), ramp=(1e-3, 1e3), speed=(1e-2, 1e2), alpha=(0.0, 1.0))
+        _check(self, period=(0.1, 1e4), size=(0.0, 1e3), ramp=(1e-3, 1e3), speed=(1e-2, 1e2), filter=(0.01, 1e2))
         _check(self, gamma=(0.0, 1e3), omega=(0.0, 1e3), sigma=(0.0, 1e3), step_size=(-1e2, 1e2), step_time=(0.0, 1e4))
 
 
