@@ -1,4 +1,4 @@
-"""What an import pulls in, seen from a fresh interpreter: a robot computer has neither torch nor a simulator's stack."""
+"""What an import pulls in, seen from a fresh interpreter: a robot computer has neither torch nor a simulator."""
 
 from __future__ import annotations
 

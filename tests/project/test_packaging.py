@@ -30,8 +30,9 @@ def run(command: list[str], cwd: Path, **environment: str) -> str:
 
 def packaged() -> set[str]:
     """Files that must come along, as seen below the package: `sim/robots/crazyflie.py`, `contract.schema.json`, …"""
-    below = [p for p in files() if p.parts[0] in PACKAGES and (p.suffix in {".py", *DATA_SUFFIXES} or p.name == "py.typed")]
-    return {"/".join(p.parts[1:] if p.parts[0] == "robot_rl" else p.parts) for p in below}
+    kinds = {".py", *DATA_SUFFIXES}
+    found = [p for p in files() if p.parts[0] in PACKAGES and (p.suffix in kinds or p.name == "py.typed")]
+    return {"/".join(p.parts[1:] if p.parts[0] == "robot_rl" else p.parts) for p in found}
 
 
 def shared() -> set[str]:
@@ -122,5 +123,7 @@ def test_an_installed_executable_starts(source: Path, tmp_path: Path) -> None:
     """`ros2 run robot_rl robot-rl` starts exactly this file."""
     workspace = source.parent
     run([str(BIN / "colcon"), "--log-base", "log", "build"], workspace)
-    shell = f"source install/setup.bash && cd '{tmp_path}' && '{workspace}/install/robot_rl/lib/robot_rl/robot-rl' --help"
+    shell = (
+        f"source install/setup.bash && cd '{tmp_path}' && '{workspace}/install/robot_rl/lib/robot_rl/robot-rl' --help"
+    )
     assert "usage" in run(["bash", "-c", shell], workspace).lower()
