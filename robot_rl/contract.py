@@ -51,7 +51,8 @@ class Memory:
 @dataclass(frozen=True)
 class Rate:
     """When the policy may be called. With `time_step` among the signals it accepts any step in [min_dt, max_dt] seconds;
-    otherwise it must be called every `control_dt` and min_dt = max_dt = control_dt."""
+    otherwise it must be called every `control_dt` and min_dt = max_dt = control_dt.
+    """
 
     control_dt: float
     min_dt: float
@@ -92,7 +93,8 @@ class GoldenStep:
 @dataclass(frozen=True)
 class Golden:
     """Recorded calls every target must reproduce. `tolerance` is relative to each command's range (upper − lower) and, for
-    memory, to max(1, largest absolute recorded value)."""
+    memory, to max(1, largest absolute recorded value).
+    """
 
     tolerance: float
     steps: tuple[GoldenStep, ...]

@@ -26,7 +26,7 @@ class GoldenReport:
     """How far this computer is from the recorded calls.
 
     Attributes:
-        max_error: command or `memory.<name>` → largest difference, relative as `contract.Golden` defines it; inf for NaN.
+        max_error: command or `memory.<name>` → largest difference, relative as in `contract.Golden`; inf for NaN.
         tolerance: the largest that is allowed.
         steps: number of calls replayed.
     """
@@ -87,7 +87,8 @@ class Policy:
             report = policy.verify()
             if not report.passed:
                 raise ContractMismatch(
-                    f"'{os.fspath(path)}' does not compute here what it computed when it was exported", report.differences()
+                    f"'{os.fspath(path)}' does not compute here what it computed when it was exported",
+                    report.differences(),
                 )
         return policy
 
@@ -106,8 +107,8 @@ class Policy:
         """One control step; the memory moves on.
 
         Args:
-            signals: every signal of the contract but `time_step`, (num_envs, *shape); for one environment also (*shape),
-                and the commands then come without the batch dimension too. Further signals are ignored.
+            signals: every signal of the contract but `time_step`, (num_envs, *shape). For one environment also
+                (*shape), and the commands then come without the batch dimension too. Others are ignored.
             time_step: seconds since the previous call, for policies that have this signal; default is its entry in
                 `signals`, then the contract's control_dt. Clipped to the contract's [min_dt, max_dt].
 
@@ -164,10 +165,10 @@ class Policy:
             commands, memory_out = self.step_from(signals, memory)
             for command in contract.commands:
                 span = np.subtract(command.upper, command.lower)
-                error = _relative_error(commands[command.name], step.commands[command.name], span)
+                error = relative_error(commands[command.name], step.commands[command.name], span)
                 worst[command.name] = max(worst.get(command.name, 0.0), error)
             for name, recorded in step.memory_out.items():
-                error = _relative_error(memory_out[name], recorded, max(1.0, max(map(abs, recorded))))
+                error = relative_error(memory_out[name], recorded, max(1.0, max(map(abs, recorded))))
                 worst[f"memory.{name}"] = max(worst.get(f"memory.{name}", 0.0), error)
         return GoldenReport(worst, contract.golden.tolerance, len(contract.golden.steps))
 
@@ -286,11 +287,12 @@ def _row_index(env_ids: ArrayLike, num_envs: int) -> NDArray[Any]:
     if rows.size == 0:
         return np.zeros(0, dtype=np.int64)
     if rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= num_envs:
-        raise SignalError(f"env_ids {env_ids!r}: expected indices in [0, {num_envs - 1}] or a mask of length {num_envs}")
+        raise SignalError(f"env_ids {rows!r}: expected indices in [0, {num_envs - 1}] or a mask of length {num_envs}")
     return rows
 
 
-def _relative_error(found: Array, recorded: Sequence[float], span: Any) -> float:
-    difference = np.abs(found.astype(np.float64).ravel() - np.asarray(recorded, dtype=np.float64)) / span
-    worst = float(difference.max())
+def relative_error(found: ArrayLike, recorded: ArrayLike, span: ArrayLike) -> float:
+    """Largest |found − recorded| / span over all elements, both as float32; inf when anything is NaN or infinite."""
+    pair = [np.asarray(values, dtype=np.float32).astype(np.float64).ravel() for values in (found, recorded)]
+    worst = float(np.max(np.abs(pair[0] - pair[1]) / np.asarray(span, dtype=np.float64)))
     return worst if np.isfinite(worst) else float("inf")

@@ -34,7 +34,8 @@ BATCH = "batch"
 @dataclass(frozen=True)
 class PolicyFile:
     """What `read_policy_file` found. `model_bytes` is the ONNX model without its metadata, exactly the bytes that
-    `contract.graph_sha256` is the hash of; it is what inference engines and code generators should be given."""
+    `contract.graph_sha256` is the hash of; it is what inference engines and code generators should be given.
+    """
 
     model_bytes: bytes
     contract: Contract

@@ -45,10 +45,9 @@ class SafetyFilter:
     """`filter_command` with its state kept; commands are (elements,) for one robot."""
 
     def __init__(self, commands: tuple[Command, ...], hold_time: float = 0.1) -> None:
-        """
-        Args:
-            commands: of the contract.
-            hold_time: seconds for which the last command is repeated when no usable proposal comes; then idle is sent.
+        """Args:
+        commands: of the contract.
+        hold_time: seconds for which the last command is repeated when no usable proposal comes; then idle is sent.
         """
         if not (np.isfinite(hold_time) and hold_time >= 0.0):
             raise ConfigError(f"hold_time is {hold_time}; it must be a finite number of seconds, 0 or more")

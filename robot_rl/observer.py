@@ -1,0 +1,72 @@
+"""What stands between signals and network, and between network and commands, as torch modules that export traces.
+
+The only module of the core that imports torch: `sim` builds these, `policies` exports them, and neither may import the other.
+Nothing that runs on a robot imports it; on a robot all of this is inside the ONNX file.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl.contract import Command, Memory
+from robot_rl.signals import Signal
+
+
+class Observer(nn.Module):
+    """Builds the observation from signals in SI units; N environments at once.
+
+    A subclass sets the three attributes and defines `forward`, and `record` where it remembers actions. Both must be pure
+    functions made of tensor operations: no state on `self`, no branches on values.
+
+    Attributes:
+        signals: what it reads; the contract's signals.
+        memory: what it remembers between calls (history, filters, previous action); empty when nothing.
+        obs_dim: length of the observation.
+    """
+
+    signals: tuple[Signal, ...] = ()
+    memory: tuple[Memory, ...] = ()
+    obs_dim: int = 0
+
+    def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """One observation.
+
+        Args:
+            signals: name → (N, *shape), those of `self.signals`.
+            memory: name → (N, *shape), those of `self.memory`.
+
+        Returns:
+            The observation (N, obs_dim) and the memory after looking (all names, new tensors where changed).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(signals, memory)")
+
+    def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
+        """The memory after the action (N, A), the network's own output, was chosen. Default: actions are not remembered."""
+        del action  # Unused.
+        return memory
+
+
+class ActionMap(nn.Module):
+    """Turns the network's output into physical commands.
+
+    Attributes:
+        commands: what it produces; the contract's commands.
+    """
+
+    commands: tuple[Command, ...] = ()
+
+    def forward(self, action: Tensor) -> dict[str, Tensor]:
+        """Action (N, A), nominally in [−1, 1] → command name → (N, elements) in the command's unit."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(action)")
+
+
+def initial_memory(
+    memory: tuple[Memory, ...], num_envs: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """The memory after a reset: name → (num_envs, *shape), fresh tensors that may be written to."""
+    result: dict[str, Tensor] = {}
+    for item in memory:
+        row = torch.tensor(item.initial, device=device, dtype=dtype).reshape(item.shape)
+        result[item.name] = row.expand(num_envs, *item.shape).clone()
+    return result
