@@ -1,0 +1,337 @@
+"""The control loop: one thread at the control rate that reads, decides and writes; nothing else ever writes to the
+robot.
+
+`driver.read → supervisor → reference → policy → safety filter → driver.write`, on absolute deadlines of a monotonic
+clock. ROS 2, files and people sit around it: they call the thread-safe requests and look at `snapshot`. An exception of
+the policy or the driver is a condition for the supervisor; any other one idles the motors and ends the loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from robot_rl.contract import Contract
+from robot_rl.hardware.clock import Clock, MonotonicClock
+from robot_rl.hardware.fit import check_fit, sensed_names
+from robot_rl.hardware.loop_stats import LoopStats
+from robot_rl.hardware.monitors import STATE_SIGNALS, Observation, usable_sample, yaw
+from robot_rl.hardware.parameters import check_settings, setting
+from robot_rl.hardware.pilot import Pilot
+from robot_rl.hardware.realtime import quiet_interpreter
+from robot_rl.hardware.setpoints import ReferenceLimits, Setpoint
+from robot_rl.hardware.supervisor import Supervisor
+from robot_rl.hardware.supervisor_config import FlightState, SupervisorConfig
+from robot_rl.protocols import Array, Driver
+
+_LOG = logging.getLogger("robot_rl.hardware")
+
+
+class RunnablePolicy(Protocol):
+    """What the loop needs of `robot_rl.policy.Policy`."""
+
+    contract: Contract
+
+    def reset(self) -> None: ...
+
+    def act(self, signals: Mapping[str, Array], time_step: float | None = None) -> dict[str, Array]: ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Rate and threads of the loop."""
+
+    rate_hz: float = setting(0.0, "control rate in Hz; 0 takes the policy's own", 0.0, 2000.0)
+    realtime_priority: int = setting(0, "SCHED_FIFO priority of the loop's thread; 0: none", 0, 99)
+    stall_limit: float = setting(1.0, "seconds without a tick after which a second thread stops the robot", 0.1, 30.0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One tick as others may see it; arrays must not be written to.
+
+    Attributes:
+        time: s on the loop's clock. state, cause: the supervisor's.
+        signals, stamps: newest usable samples and when they were measured.
+        setpoint: the reference. command: what the driver says it sent.
+        active: the supervisor's conditions that hold. failure: why the loop ended, or empty.
+    """
+
+    time: float = 0.0
+    state: FlightState = FlightState.DISARMED
+    cause: str = "not started"
+    signals: Mapping[str, Array] = field(default_factory=dict)
+    stamps: Mapping[str, float] = field(default_factory=dict)
+    setpoint: Setpoint | None = None
+    command: Mapping[str, Array] = field(default_factory=dict)
+    active: Mapping[str, str] = field(default_factory=dict)
+    failure: str = ""
+
+
+class ControlLoop:
+    """One robot, one policy, one thread. Requests (`pilot.arm`, `pilot.go_to`, …) may come from any thread.
+
+    Attributes:
+        pilot: the requests.
+        snapshot: the last tick.
+        control_dt: period in s.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        policy: RunnablePolicy,
+        *,
+        supervisor: SupervisorConfig | None = None,
+        reference: ReferenceLimits | None = None,
+        config: LoopConfig | None = None,
+        clock: Clock | None = None,
+        on_tick: Callable[[Snapshot], None] | None = None,
+    ) -> None:
+        """Raises ContractMismatch when the policy does not fit the driver or the rate. Touches no hardware."""
+        contract = policy.contract
+        self.config = config or LoopConfig()
+        self.control_dt = 1.0 / self.config.rate_hz if self.config.rate_hz else contract.rate.control_dt
+        check_fit(contract, driver, self.control_dt)
+        self._driver, self._policy, self._on_tick = driver, policy, on_tick
+        self._clock = clock or MonotonicClock()
+        limits = (supervisor or SupervisorConfig()).tightened(contract.safety)
+        self._supervisor = Supervisor(contract.commands, limits)
+        self._lock = threading.Lock()
+        self.pilot = Pilot(self._supervisor, reference or ReferenceLimits(), self._clock, self._lock)
+        self._shapes = {s.name: s.shape for s in driver.signals}
+        watched = dict.fromkeys((*STATE_SIGNALS, *sensed_names(contract)))
+        ages = {s.name: s.max_age for s in driver.signals} | {s.name: s.max_age for s in contract.signals}
+        self._max_ages = {name: ages[name] for name in watched if name in ages}
+        self._samples: dict[str, Array] = {}
+        self._stamps: dict[str, float] = {}
+        self._stats = LoopStats(self.control_dt)
+        self._missed: deque[tuple[float, int]] = deque()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._last_start: float | None = None
+        self._driver_error = ""
+        self._policy_error = ""
+        self._state = FlightState.DISARMED
+        self._next_collection = 0.0
+        self._heartbeat = 0.0
+        self.snapshot = Snapshot()
+
+    def connect(self) -> None:
+        """Reach the robot and run the policy once, so that its first call in flight is not its slowest.
+
+        Raises:
+            DriverError: no connection; the message says what to check.
+        """
+        self._driver.connect()
+        level = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
+        level["base_quat_wxyz"] = np.array([1, 0, 0, 0], np.float32)
+        try:
+            self._policy.act({**level, **self.pilot.reference.current.signals()}, self.control_dt)
+            self._policy.reset()
+        except Exception:
+            self._driver.stop()
+            raise
+
+    def start(self) -> None:
+        """Connect and run in a thread until `stop`. Raises DriverError, or RuntimeError when running already."""
+        if self._thread is not None:
+            raise RuntimeError("the control loop is running already")
+        self.connect()
+        self._stop.clear()
+        self._heartbeat = self._clock.now()
+        self._thread = threading.Thread(target=self.run, name="control_loop", daemon=True)
+        self._thread.start()
+        threading.Thread(target=self._guard_stalls, name="stall_guard", daemon=True).start()
+
+    def stop(self, land: bool = False) -> None:
+        """End the loop with idle motors; with `land`, land first if that is still possible. Idempotent."""
+        if self._thread is not None:
+            if land and self._thread.is_alive() and self.pilot.land("the loop is being stopped").accepted:
+                self._wait_until_down()
+            self._stop.set()
+            self._thread.join(timeout=2.0 + 2.0 * self.control_dt)
+            self._thread = None
+        self._driver.stop()
+
+    def run(self, until: Callable[[], bool] | None = None) -> None:
+        """The loop itself, in the calling thread, until `stop` is called or `until()`; the motors are idle
+        afterwards.
+        """
+        try:
+            with quiet_interpreter(self.config.realtime_priority):
+                self._run(until or (lambda: False))
+        except Exception as error:  # a defect of the loop: nothing may be left turning
+            _LOG.exception("the control loop failed")
+            self.pilot.emergency_stop(f"control loop failed: {error}")
+            self.snapshot = Snapshot(self._clock.now(), FlightState.FAULT, "loop failure", failure=repr(error))
+        finally:
+            self._write(self._supervisor.idle())
+            self._driver.stop()
+
+    def take_stats(self) -> LoopStats:
+        """What was measured since the last call."""
+        with self._lock:
+            stats, self._stats = self._stats, LoopStats(self.control_dt)
+        return stats
+
+    def tick(self) -> Snapshot:
+        """One control step, now."""
+        start = self._clock.now()
+        dt = self.control_dt if self._last_start is None else max(start - self._last_start, 0.0)
+        bad = self._read()
+        obs = self._observe(start, bad)
+        with self._lock:
+            if self._last_start is not None:
+                self._stats.add_period(dt)
+            self._stats.add_ages(obs.ages)
+            state = self._supervisor.watch(obs, start)
+            entered, self._state = state is not self._state, state
+            setpoint = self._guide(state, entered, dt)
+        proposed = self._propose(setpoint, dt, fresh=entered and state is FlightState.TAKING_OFF)
+        with self._lock:
+            decision = self._supervisor.command(proposed if state.airborne else None, dt)
+            self._policy_error = self._policy_error or self._supervisor.policy_error
+            self._stats.clipped += decision.clipped
+            self._stats.interventions += any(e in ("hold", "idle") for e in decision.events)
+            state, cause, active = self._supervisor.state, self._supervisor.cause, dict(self._supervisor.active)
+        sent = self._write(decision.command)
+        self._last_start = start
+        self.snapshot = Snapshot(start, state, cause, dict(self._samples), dict(self._stamps), setpoint, sent, active)
+        if self._on_tick is not None:
+            self._on_tick(self.snapshot)
+        with self._lock:
+            self._stats.ticks += 1
+            self._stats.tick_time.add(self._clock.now() - start)
+        return self.snapshot
+
+    def _run(self, until: Callable[[], bool]) -> None:
+        deadline = self._clock.now()
+        while not self._stop.is_set() and not until():
+            self._heartbeat = self._clock.now()
+            self.tick()
+            self._collect_garbage()
+            deadline += self.control_dt
+            late = self._clock.now() - deadline
+            skipped = int(late / self.control_dt) if late > 0.0 else 0
+            if skipped:
+                deadline += skipped * self.control_dt
+                self._missed.append((self._clock.now(), skipped))
+                with self._lock:
+                    self._stats.missed += skipped
+            self._clock.sleep_until(deadline)
+
+    def _read(self) -> tuple[str, ...]:
+        """Take in the driver's newest samples; returns the names of those that cannot be used."""
+        try:
+            reading = self._driver.read()
+        except Exception as error:  # whatever a driver raises, the answer is the same: there is no new sample
+            self._count("driver_errors", f"driver {self._driver.name} could not be read: {error}")
+            return ()
+        bad = []
+        for name, value in reading.signals.items():
+            if usable_sample(name, value, self._shapes.get(name, np.shape(value))):
+                self._samples[name], self._stamps[name] = value, reading.stamps.get(name, -np.inf)
+            else:
+                bad.append(name)
+        return tuple(bad)
+
+    def _observe(self, now: float, bad: tuple[str, ...]) -> Observation:
+        while self._missed and self._missed[0][0] < now - 1.0:
+            self._missed.popleft()
+        missed = sum(count for _, count in self._missed)
+        ages = {name: now - self._stamps.get(name, -np.inf) for name in self._max_ages}
+        return Observation(
+            signals=dict(self._samples),
+            ages={name: max(age, 0.0) for name, age in ages.items()},
+            max_ages=self._max_ages,
+            bad=bad,
+            reference=self.pilot.reference.current,
+            missed_fraction=min(1.0, missed * self.control_dt),
+            link_age=self.pilot.link_age(now),
+            driver_error=self._driver_error,
+            policy_error=self._policy_error,
+        )
+
+    def _guide(self, state: FlightState, entered: bool, dt: float) -> Setpoint:
+        """Move the reference on; on the ground it stays with the vehicle."""
+        reference, config = self.pilot.reference, self._supervisor.config
+        if not state.airborne:
+            pos = self._samples.get("base_pos_w", np.zeros(3, np.float32))
+            quat = self._samples.get("base_quat_wxyz", np.array([1, 0, 0, 0], np.float32))
+            return reference.start_at(pos.astype(np.float64), yaw(quat))
+        if entered and state is FlightState.TAKING_OFF:
+            reference.take_off(self._supervisor.ground + config.take_off_height)
+        if entered and state is FlightState.LANDING:
+            reference.land(self._supervisor.ground)
+        return reference.step(dt)
+
+    def _propose(self, setpoint: Setpoint, dt: float, fresh: bool) -> dict[str, Array] | None:
+        """The policy's command, or None with `_policy_error` set."""
+        self._policy_error = ""
+        if not self._supervisor.state.airborne:
+            return None
+        start = self._clock.now()
+        try:
+            if fresh:
+                self._policy.reset()
+            proposed = self._policy.act({**self._samples, **setpoint.signals()}, dt)
+        except Exception as error:  # a policy must never be able to end the loop
+            self._policy_error = f"{type(error).__name__}: {error}"
+            self._count("policy_errors", f"the policy failed: {error}")
+            return None
+        with self._lock:
+            self._stats.policy_time.add(self._clock.now() - start)
+        return proposed
+
+    def _write(self, command: Mapping[str, Array]) -> Mapping[str, Array]:
+        try:
+            sent = self._driver.write(command)
+        except Exception as error:  # as in _read; the supervisor decides
+            self._driver_error = str(error)
+            self._count("driver_errors", f"driver {self._driver.name} could not be written to: {error}")
+            return {}
+        self._driver_error = ""
+        return sent
+
+    def _count(self, counter: str, message: str) -> None:
+        """Count an error; only the first of each second is logged."""
+        with self._lock:
+            first = getattr(self._stats, counter) == 0
+            setattr(self._stats, counter, getattr(self._stats, counter) + 1)
+        if first:
+            _LOG.warning(message)
+
+    def _collect_garbage(self) -> None:
+        """Young garbage, once a second, right after a write: the automatic collection is off while the loop runs."""
+        now = self._clock.now()
+        if now >= self._next_collection:
+            gc.collect(0)
+            self._next_collection = now + 1.0
+
+    def _wait_until_down(self) -> None:
+        deadline = time.monotonic() + self._supervisor.config.landing_time
+        while self._supervisor.state.airborne and time.monotonic() < deadline and self._thread is not None:
+            if not self._thread.is_alive():
+                return
+            time.sleep(0.02)
+
+    def _guard_stalls(self) -> None:
+        """Second thread: a driver or policy that hangs must not leave the last command standing."""
+        while not self._stop.wait(0.1):
+            silent = self._clock.now() - self._heartbeat
+            if silent > self.config.stall_limit:
+                self.pilot.emergency_stop(f"no tick of the control loop for {silent:.1f} s")
+                self._driver.stop()
+                return

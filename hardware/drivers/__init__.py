@@ -1,0 +1,1 @@
+"""One file, one robot: each defines `DRIVER`, a class that satisfies `robot_rl.protocols.Driver`."""

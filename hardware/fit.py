@@ -1,0 +1,69 @@
+"""Does this policy fit this robot? Every difference at once, before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robot_rl.contract import Command, Contract
+from robot_rl.errors import ContractMismatch
+from robot_rl.hardware.setpoints import SETPOINT_NAMES
+from robot_rl.protocols import Driver
+from robot_rl.signals import FLIGHT_SIGNALS, Signal
+
+_FROM_THE_LOOP = (*SETPOINT_NAMES, "time_step")
+
+
+def check_fit(contract: Contract, driver: Driver, control_dt: float) -> None:
+    """Raise ContractMismatch listing each point in which the policy and the robot, or the control rate, do not fit."""
+    differences = list(_differences(contract, driver, control_dt))
+    if differences:
+        raise ContractMismatch(f"policy for task '{contract.task}' does not fit driver '{driver.name}'", differences)
+
+
+def sensed_names(contract: Contract) -> tuple[str, ...]:
+    """The signals of the policy that must come from the driver."""
+    return tuple(s.name for s in contract.signals if s.name not in _FROM_THE_LOOP)
+
+
+def _differences(contract: Contract, driver: Driver, control_dt: float) -> Iterator[str]:
+    if contract.robot != driver.robot:
+        yield f"robot: the policy is for '{contract.robot}', the driver is a '{driver.robot}'"
+    offered = {s.name: s for s in driver.signals}
+    offered.update({name: FLIGHT_SIGNALS[name] for name in _FROM_THE_LOOP})
+    for wanted in contract.signals:
+        if wanted.name not in offered:
+            yield f"signal '{wanted.name}' is not provided; the driver has {', '.join(sorted(offered))}"
+        else:
+            yield from _signal_differences(wanted, offered[wanted.name])
+    accepted = {c.name: c for c in driver.commands}
+    for command in contract.commands:
+        if command.name not in accepted:
+            yield f"command '{command.name}' is not accepted; the driver takes {', '.join(accepted)}"
+        else:
+            yield from _command_differences(command, accepted.pop(command.name))
+    for name in accepted:
+        yield f"command '{name}' is expected by the driver; the policy does not give it"
+    rate = contract.rate
+    if not rate.min_dt * (1 - 1e-6) <= control_dt <= rate.max_dt * (1 + 1e-6):
+        yield f"rate: one call each {control_dt:g} s; the policy allows {rate.min_dt:g} … {rate.max_dt:g} s"
+
+
+def _signal_differences(wanted: Signal, offered: Signal) -> Iterator[str]:
+    for field in ("shape", "unit", "frame"):
+        mine, theirs = getattr(wanted, field), getattr(offered, field)
+        if mine != theirs:
+            yield f"signal '{wanted.name}' {field}: policy {mine!r}, robot {theirs!r}"
+
+
+def _command_differences(wanted: Command, accepted: Command) -> Iterator[str]:
+    for field in ("kind", "unit", "elements"):
+        mine, theirs = getattr(wanted, field), getattr(accepted, field)
+        if mine != theirs:
+            yield f"command '{wanted.name}' {field}: policy {mine!r}, robot {theirs!r}"
+    for i, (low, high, floor, ceiling) in enumerate(
+        zip(wanted.lower, wanted.upper, accepted.lower, accepted.upper, strict=False)
+    ):
+        slack = 1e-6 * (ceiling - floor)
+        if low < floor - slack or high > ceiling + slack:
+            allowed = f"{floor:g} … {ceiling:g} {accepted.unit}"
+            yield f"command '{wanted.name}'[{i}]: policy {low:g} … {high:g}, robot {allowed}"
