@@ -13,7 +13,7 @@ import numpy as np
 
 from robot_rl.policies.base.flight.controller import FlightController, FlightState, clipped, flat_attitude, limited_tilt
 from robot_rl.policies.base.flight.gains import check_gains, gain, tuned
-from robot_rl.policies.base.flight.rotations import Floats
+from robot_rl.policies.base.flight.rotations import Floats, cross
 from robot_rl.policies.base.flight.vehicle import CRAZYFLIE, Vehicle
 
 
@@ -95,7 +95,7 @@ class LeeController(FlightController):
         small = np.linalg.norm(error, axis=1, keepdims=True) < 0.5
         integral += small * state.dt * g.torque_integral * feedback
         np.clip(integral, -60.0, 60.0, out=integral)
-        gyroscopic = np.cross(state.body_rate, inertia * state.body_rate)
+        gyroscopic = cross(state.body_rate, inertia * state.body_rate)
         return -inertia * (feedback + integral) + gyroscopic
 
 

@@ -20,6 +20,13 @@ def matrix_from_quat(quat_wxyz: Floats) -> Floats:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+def cross(a: Floats, b: Floats) -> Floats:
+    """Vector product a × b of (N, 3); several times quicker than np.cross on small batches."""
+    ax, ay, az = a.T
+    bx, by, bz = b.T
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+
+
 def vee(matrix: Floats) -> Floats:
     """Inverse of the hat map on the skew part: (N, 3, 3) → (N, 3)."""
     skew = 0.5 * (matrix - np.swapaxes(matrix, -1, -2))
@@ -64,8 +71,8 @@ def attitude_from_thrust(direction_w: Floats, yaw: Floats) -> Floats:
     """
     z = direction_w / np.maximum(np.linalg.norm(direction_w, axis=-1, keepdims=True), 1e-9)
     heading = np.stack([np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)], axis=-1)
-    y = np.cross(z, heading)
+    y = cross(z, heading)
     length = np.linalg.norm(y, axis=-1, keepdims=True)
     left = np.stack([-np.sin(yaw), np.cos(yaw), np.zeros_like(yaw)], axis=-1)
     y = np.where(length > 1e-6, y / np.maximum(length, 1e-6), left)
-    return np.stack([np.cross(y, z), y, z], axis=-1)
+    return np.stack([cross(y, z), y, z], axis=-1)

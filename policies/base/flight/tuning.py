@@ -6,7 +6,7 @@ The score comes from the caller (who has the simulator); nothing here knows what
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -83,16 +83,17 @@ class CmaEs:
 
 def tune(
     start: Config,
-    evaluate: Callable[[Config], float],
+    evaluate: Callable[[Sequence[Config]], Sequence[float]],
     budget: int,
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> TuneResult[Config]:
-    """Lower `evaluate(config)` by moving the tunable gains of `start`.
+    """Lower the score by moving the tunable gains of `start`.
 
     Args:
         start: a frozen dataclass with fields made by `gains.gain`; its own score counts as the first evaluation.
-        evaluate: score, lower is better; infinite or NaN means useless.
+        evaluate: scores of several configurations, lower is better, infinite or NaN for useless; it gets a generation
+            at once so that the simulator can fly them side by side.
         budget: number of evaluations, the start included.
         progress: called with (evaluations so far, best score so far).
 
@@ -103,28 +104,24 @@ def tune(
     population = 4 + int(3 * math.log(max(n, 1)))
     if n == 0 or budget < population + 1:
         raise ConfigError(f"tuning {n} gains needs a budget of at least {population + 1} evaluations, got {budget}")
-    best, best_score = start, _score(evaluate, start)
+    best, best_score = start, float(_scores(evaluate, [start])[0])
     start_score, history = best_score, [best_score]
     search = CmaEs(to_unit(start), 0.15, population, np.random.default_rng(seed))
     while len(history) + population <= budget:
         candidates = search.ask()
-        scores = np.empty(population)
-        for i, candidate in enumerate(candidates):
-            config = from_unit(start, candidate)
-            scores[i] = _score(evaluate, config)
-            if scores[i] < best_score:
-                best, best_score = config, float(scores[i])
+        configs = [from_unit(start, candidate) for candidate in candidates]
+        scores = _scores(evaluate, configs)
+        for config, score in zip(configs, scores, strict=True):
+            if score < best_score:
+                best, best_score = config, float(score)
             history.append(best_score)
-            if progress is not None:
-                progress(len(history), best_score)
+        if progress is not None:
+            progress(len(history), best_score)
         search.tell(candidates, scores)
     return TuneResult(best, best_score, start_score, tuple(history))
 
 
-def _score(evaluate: Callable[[Config], float], config: Config) -> float:
-    """A score that orders: useless configurations, and those the controller refuses, come last."""
-    try:
-        value = float(evaluate(config))
-    except ConfigError:
-        return math.inf
-    return value if math.isfinite(value) else math.inf
+def _scores(evaluate: Callable[[Sequence[Config]], Sequence[float]], configs: Sequence[Config]) -> Floats:
+    """Scores that order: useless configurations come last."""
+    values = np.asarray(evaluate(configs), dtype=float)
+    return np.where(np.isfinite(values), values, np.inf)
