@@ -7,39 +7,39 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from robot_rl.errors import UnknownName
+from robot_rl.protocols import Array
 
 
 class _FastTanhFunction(torch.autograd.Function):
-    """fast_tanh with its derivative ((x²−9)/(x²+3))²/9 by hand: a third of the time of the recorded operations."""
+    """fast_tanh with its derivative (1/3 − 4/(x²+3))² by hand: faster than going back through the operations."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         x = x.clamp(-3.0, 3.0)
-        x2 = x * x
-        denominator = x2 + 3.0
-        ctx.save_for_backward(x2, denominator)
-        return x.mul_(x2 + 27.0).div_(denominator).mul_(1.0 / 9.0)
+        denominator = (x * x).add_(3.0)
+        ctx.save_for_backward(denominator)
+        return (x * (1.0 / 9.0)).addcdiv_(x, denominator, value=8.0 / 3.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        x2, denominator = ctx.saved_tensors  # type: ignore[attr-defined]
-        ratio = (x2 - 9.0).div_(denominator)
-        return ratio.mul_(ratio).mul_(grad).mul_(1.0 / 9.0)
+        (denominator,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        root = denominator.reciprocal().mul_(-4.0).add_(1.0 / 3.0)
+        return root.mul_(root).mul_(grad)
 
 
 def fast_tanh(x: Tensor) -> Tensor:
-    """Rational tanh x(27+x²)/(27+9x²), ±1 beyond ±3; needs no exp on a microcontroller. Error below 0.024."""
+    """Rational tanh x(27+x²)/(27+9x²) = x(1/9 + (8/3)/(x²+3)), ±1 beyond ±3; needs no exp. Error below 0.024."""
     if x.requires_grad:
         return _FastTanhFunction.apply(x)  # type: ignore[no-any-return]
     x = x.clamp(-3.0, 3.0)
-    x2 = x * x
-    return x * (x2 + 27.0) / (x2 * 9.0 + 27.0)
+    return x * ((8.0 / 3.0) / (x * x + 3.0) + 1.0 / 9.0)
 
 
 class FastTanh(nn.Module):
@@ -131,6 +131,32 @@ class StackedMlp(nn.Module):
             x = torch.addmm(bias.detach()[0], x, weight.detach()[0])
             if i < last:
                 x = fast_tanh(x)
+        return x
+
+
+class NumpyMlp:
+    """Forward pass of a fast_tanh network (hidden and output) in NumPy, on the torch parameters' own memory.
+
+    For one or a few rows, as one environment gives them, it takes a third of torch's time. It follows every change
+    of the parameters that is made in place (optimisers, load_state_dict).
+    """
+
+    def __init__(self, network: nn.Sequential) -> None:
+        linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self.layers = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linears]
+
+    def __call__(self, x: Array) -> Array:
+        """Map x (N, n) → (N, outputs) in [−1, 1]."""
+        for weight, bias in self.layers:
+            x = x @ weight
+            x += bias
+            np.maximum(x, -3.0, out=x)
+            np.minimum(x, 3.0, out=x)
+            scale = x * x
+            scale += 3.0
+            np.divide(8.0 / 3.0, scale, out=scale)
+            scale += 1.0 / 9.0
+            x *= scale
         return x
 
 

@@ -14,7 +14,7 @@ from robot_rl.protocols import Step
 
 
 class Replay:
-    """Transitions of N environments stepped together; row = block · N + environment.
+    """Transitions of N environments stepped together, in main memory; row = block · N + environment.
 
     The observation after a transition is the one before the next, so it is stored once: the successor of row i is row
     i + N. Where an episode was cut by time, the true last observation lies in a side table (`final`). After a
@@ -44,6 +44,10 @@ class Replay:
         self.free = list(range(63, -1, -1))
         self.head = 0
         self.total = 0
+        # Views for writing a row: an assignment in NumPy takes a fraction of torch's time.
+        self._obs_rows = {name: store.numpy() for name, store in self.obs.items()}
+        self._action_rows, self._reward_rows = self.action.numpy(), self.reward.numpy()
+        self._terminated_rows = self.terminated.numpy()
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
@@ -51,18 +55,19 @@ class Replay:
 
     def begin(self, obs: Mapping[str, Tensor]) -> None:
         """Store the first observations (N, …) of a run."""
-        for name, store in self.obs.items():
-            store[self.head : self.head + self.num_envs] = obs[name]
+        rows = slice(self.head, self.head + self.num_envs)
+        for name, store in self._obs_rows.items():
+            store[rows] = obs[name].numpy()
 
     def add(self, action: Tensor, step: Step) -> None:
         """Append one transition per environment: action (N, m) taken from the newest observation, and what it gave."""
         rows = slice(self.head, self.head + self.num_envs)
-        self.action[rows] = action
-        self.reward[rows] = step.reward
-        self.terminated[rows] = step.terminated
+        self._action_rows[rows] = action.numpy()
+        self._reward_rows[rows] = step.reward.numpy()
+        self._terminated_rows[rows] = step.terminated.numpy()
         if self.total + self.num_envs >= self.rows:
             self._release(rows)
-        if step.truncated.any():
+        if step.truncated.numpy().any():
             self._store_final(step)
         self.total += self.num_envs
         self.head = (self.head + self.num_envs) % self.rows

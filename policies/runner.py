@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from robot_rl.config import overlay, to_dict
 from robot_rl.errors import CheckpointError, NumericalError
 from robot_rl.policies import provenance
 from robot_rl.policies.algorithm import Algorithm, AlgorithmSpec, load_algorithm
@@ -56,14 +57,14 @@ class RunInfo:
     Attributes:
         task: name of the task; with algorithm, robot, seed and config it must be the same when a run is resumed.
         robot: name of the robot and its parameter set.
-        command: what the user typed.
+        command: what the user typed; empty: taken from this process.
         resume_command: printed when the run is interrupted.
         extra: further plain values for run.json (task overrides, number of environments, …).
     """
 
     task: str
     robot: str = ""
-    command: str = dataclasses.field(default_factory=provenance.command_line)
+    command: str = ""
     resume_command: str = ""
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -182,8 +183,13 @@ class _Session:
 
 
 def _identity(spec: AlgorithmSpec, config: Any, seed: int, info: RunInfo) -> dict[str, Any]:
-    plain = provenance.config_to_dict(config)
-    return {"task": info.task, "algorithm": spec.name, "robot": info.robot, "seed": seed, "config": plain}
+    return {
+        "task": info.task,
+        "algorithm": spec.name,
+        "robot": info.robot,
+        "seed": seed,
+        "config": to_dict(config),
+    }
 
 
 def _open(
@@ -212,12 +218,14 @@ def _open(
             say(f"no checkpoint was written in {run.path} yet: starting from the beginning")
     else:
         run.open_new()
-        record = identity | {"command": info.command, "git_commit": provenance.git_commit(), "start": _now()}
-        record |= {"versions": provenance.versions(), "runner": dataclasses.asdict(runner), **info.extra}
+        record = identity | {"command_line": info.command or provenance.command_line(), "start": _now()}
+        record |= {"git_commit": provenance.git_commit(), "versions": provenance.versions()}
+        record |= {"runner": to_dict(runner), **info.extra}
     run.write_info(record | {"status": "running"})
     log_from = (0, 0) if state is None else (state["metrics_bytes"], state["iteration"])
     log = MetricsLog(run.path, *log_from, tensorboard=runner.tensorboard)
-    resume_command = info.resume_command or f"{info.command} --resume".replace(" --resume --resume", " --resume")
+    command = str(record["command_line"]).removesuffix(" --resume")
+    resume_command = info.resume_command or f"{command} --resume"
     session = _Session(run, algorithm, env, record, resume_command, log, log_from[1], 0.0)
     if state is not None:
         _restore(state, algorithm, env)
@@ -375,7 +383,7 @@ def load_policy(folder: Path | str, env: BatchedEnv) -> nn.Module:
     run = RunFolder(folder)
     info = run.read_info()
     spec = load_algorithm(info["algorithm"])
-    config = provenance.config_from_dict(spec.config_class, info["config"])
+    config = overlay(spec.config_class(), info["config"])
     state = run.load_newest()
     if state is None:
         raise CheckpointError(f"the run in {run.path} has no checkpoint yet; go on training with --resume first")

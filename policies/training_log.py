@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -24,22 +24,23 @@ class EpisodeMeter:
     """Return and length of ended episodes, averaged over the last `window` of them."""
 
     def __init__(self, num_envs: int, window: int = 100) -> None:
-        self.current_return = torch.zeros(num_envs)
-        self.current_length = torch.zeros(num_envs)
+        self.current_return = np.zeros(num_envs)
+        self.current_length = np.zeros(num_envs)
         self.returns: deque[float] = deque(maxlen=window)
         self.lengths: deque[float] = deque(maxlen=window)
         self.failures: deque[float] = deque(maxlen=window)
 
     def add(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> None:
         """One step of every environment: reward, terminated, truncated (N,)."""
-        self.current_return += reward
+        self.current_return += reward.cpu().numpy()
         self.current_length += 1.0
-        done = terminated | truncated
+        failed = terminated.cpu().numpy()
+        done = failed | truncated.cpu().numpy()
         if done.any():
-            ended = done.nonzero().reshape(-1)
+            (ended,) = done.nonzero()
             self.returns += self.current_return[ended].tolist()
             self.lengths += self.current_length[ended].tolist()
-            self.failures += terminated[ended].float().tolist()
+            self.failures += failed[ended].astype(float).tolist()
             self.current_return[ended] = 0.0
             self.current_length[ended] = 0.0
 
@@ -57,12 +58,11 @@ class EpisodeMeter:
     def state_dict(self) -> dict[str, Any]:
         """Running and ended episodes."""
         windows = {name: list(getattr(self, name)) for name in ("returns", "lengths", "failures")}
-        return {"current": [self.current_return.clone(), self.current_length.clone()], **windows}
+        return {"current": [self.current_return.tolist(), self.current_length.tolist()], **windows}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what state_dict gave."""
-        self.current_return.copy_(state["current"][0])
-        self.current_length.copy_(state["current"][1])
+        self.current_return[:], self.current_length[:] = state["current"]
         for name in ("returns", "lengths", "failures"):
             window = getattr(self, name)
             window.clear()

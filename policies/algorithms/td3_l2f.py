@@ -16,10 +16,12 @@ Without a curriculum (`curriculum_steps = ()`) the last two are not used.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,13 +32,14 @@ from robot_rl.policies.networks import (
     DecoupledAdam,
     DeterministicActor,
     FlatParameters,
+    NumpyMlp,
     StackedMlp,
     mlp,
     uniform_fan_in_init,
 )
 from robot_rl.policies.replay import Replay
 from robot_rl.policies.training_log import EpisodeMeter
-from robot_rl.protocols import BatchedEnv
+from robot_rl.protocols import Array, BatchedEnv
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ class Td3L2f:
         self.config, self.seed = config, seed
         if env.num_envs != config.num_envs:
             raise ConfigError(f"num_envs = {config.num_envs}, but the environment has {env.num_envs}")
+        if torch.device(env.device).type != "cpu":
+            raise ConfigError(
+                f"td3-l2f steps one environment on the CPU; this one is on '{env.device}', use --device cpu"
+            )
         if config.curriculum_steps:
             _require_curriculum(env, config)
         n, m, a = env.obs_dims["policy"], env.obs_dims["critic"], env.action_dim
@@ -115,6 +122,7 @@ class Td3L2f:
         dims = {"policy": n, "critic": m}
         capacity = min(config.replay_capacity, config.total_steps + config.num_envs)
         self.replay = Replay(max(capacity, 2 * config.num_envs), config.num_envs, dims, a)
+        self.behaviour = NumpyMlp(self.pi)
         self.meter = EpisodeMeter(config.num_envs)
         self.steps = 0
         self.unchecked = 0
@@ -138,20 +146,24 @@ class Td3L2f:
             env.reward_weights = dict(self.weights)  # type: ignore[attr-defined]
         sums: dict[str, list[float]] = {}
         goal = min(self.steps + self.config.steps_per_iteration, self.config.total_steps)
-        while self.steps < goal:
-            self._transition(env)
+        c = self.config
+        blocks = math.ceil((goal - self.steps) / c.num_envs)
+        noise = torch.randn(blocks, c.num_envs, env.action_dim, generator=self.generator) * c.exploration_noise
+        for exploration in noise.numpy():
+            self._transition(env, exploration)
             for name, value in self._due_updates(env).items():
                 sums.setdefault(name, []).append(value)
         metrics = {name: sum(values) / len(values) for name, values in sums.items()}
         return self.meter.metrics() | metrics | {f"reward_weight/{k}": v for k, v in self.weights.items()}
 
-    @torch.no_grad()
-    def _transition(self, env: BatchedEnv) -> None:
-        """Act with exploration noise, store what came of it."""
+    def _transition(self, env: BatchedEnv, exploration: Array) -> None:
+        """Act: clip(π(s) + exploration) (N, a), and store what came of it."""
         assert self.obs is not None
-        action = self.pi(self.obs["policy"])
-        noise = torch.randn(action.shape, generator=self.generator)
-        action = action.add_(noise, alpha=self.config.exploration_noise).clamp_(-1.0, 1.0)
+        behaviour = self.behaviour(self.obs["policy"].numpy())
+        behaviour += exploration
+        np.maximum(behaviour, -1.0, out=behaviour)
+        np.minimum(behaviour, 1.0, out=behaviour)
+        action = torch.from_numpy(behaviour)
         step = env.step(action)
         self.replay.add(action, step)
         self.meter.add(step.reward, step.terminated, step.truncated)
