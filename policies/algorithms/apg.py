@@ -35,7 +35,7 @@ class ApgConfig:
 
     num_envs: int = 256
     hidden: tuple[int, int] = (64, 64)
-    updates: int = 1000
+    updates: int = 1900
     lr: float = 3e-3
     lr_end: float = 0.05
     warmup: int = 10

@@ -44,9 +44,9 @@ class AnalyticConfig:
     """
 
     horizon: int = 48
-    delay_max: float = 0.025
+    delay_max: float = 0.03
     randomised: float = 0.7
-    moving: float = 0.4
+    moving: float = 0.3
     target_acc: float = 3.0
     smoothness: float = 0.5
     gradient_decay: float = 0.99

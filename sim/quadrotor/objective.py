@@ -100,11 +100,13 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
 
 
 NOMINAL_ARM = 0.028
+APPROACH_RATE = 1.8  # 1/s
+POSITION_WEIGHT, POSITION_KNEE = 2.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
 
 
 def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> Any:
-    """Smooth cost of a step: approach at 1.5/s, point the thrust where it must go, be calm, stay in the box."""
-    e = [s[7 + i] + 1.5 * s[i] for i in range(3)]
+    """Smooth cost of a step: approach at 1.8/s, point the thrust where it must go, be calm, stay in the box."""
+    e = [s[7 + i] + APPROACH_RATE * s[i] for i in range(3)]
     r00, up = eq.rotation(*s[3:7])[0][0], [row[2] for row in eq.rotation(*s[3:7])]
     external = (v["fx"], v["fy"], v["fz"])
     want = [pull[i] - 4.0 * e[i] - external[i] / v["mass"] for i in range(3)]
@@ -119,7 +121,7 @@ def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> 
     change = [now[i] - last[i] for i in range(4)]
     return (
         xp.sqrt(1 + e[0] * e[0] + e[1] * e[1] + e[2] * e[2]) - 1
-        + xp.sqrt(0.01 + square) - 0.1
+        + POSITION_WEIGHT * (xp.sqrt(POSITION_KNEE * POSITION_KNEE + square) - POSITION_KNEE)
         + 0.5 * (1 - cosine)
         + 0.01 * xp.clip(rates, 0.0, 400.0)
         + 0.05 * (effort[0] * effort[0] + effort[1] * effort[1] + effort[2] * effort[2] + effort[3] * effort[3])

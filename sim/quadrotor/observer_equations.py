@@ -20,6 +20,7 @@ MAX_PUSH = 6.0  # m/s², limit of the estimated disturbance acceleration
 MAX_TWIST = 30.0  # rad/s², likewise angular
 MAX_POSITION_ERROR = 1.0  # m per axis; beyond it the policy sees this much
 MAX_VELOCITY_ERROR = 3.0  # m/s per axis
+PUSH_SCALE = 0.8  # s²/m
 OBS_SIZE = 32
 MEMORY = {"filter": 12, "action": 4, "lin_vel": 3, "ang_vel": 3, "push": 3, "twist": 3, "started": 1}
 
@@ -122,7 +123,7 @@ def observe(
             heading[1],
             0.15 * ang_vel,
             filters,
-            0.3 * to_body(R, push - target_acc),
+            PUSH_SCALE * to_body(R, push - target_acc),
             0.03 * twist,
         ],
         -1,
