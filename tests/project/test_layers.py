@@ -36,9 +36,11 @@ LAYERS = {
         inside={"onnxscript", "stable_baselines3", "gymnasium", "scipy", "yaml", "tensorboard"},
     ),
     "hardware": Layer(always={"numpy"}, inside={"yaml"}),
-    "firmware_export": Layer(always={"numpy", "onnx"}, inside={"unicorn"}),
+    "firmware_export": Layer(always={"numpy", "onnx", "google"}, inside={"unicorn"}),  # google.protobuf reads onnx
 }
 # Base classes of observers are torch modules; the file is in the core so that sim and policies share them.
+# Flying a policy file in a simulator and judging it brings folders together, as the command line does, and as lazily.
+COMPOSING = Layer(always={"numpy"}, inside={"matplotlib", "imageio", "imageio_ffmpeg", "yaml"}, folders=set(LINKED))
 EXCEPTIONS: dict[str, Layer] = {
     "robot_rl.observer": Layer(always={"numpy", "torch"}),
     # The simulated robot is a driver like any other: it may reach into its "vendor library", which is sim, on connect.
@@ -100,7 +102,7 @@ def is_ros_shell(path: Path) -> bool:
 
 def violations(path: Path) -> list[str]:
     module, folder = module_name(path), path.parts[0]
-    layer = EXCEPTIONS.get(module, LAYERS[folder])
+    layer = COMPOSING if module.startswith("robot_rl.evaluation.") else EXCEPTIONS.get(module, LAYERS[folder])
     wrong = []
     for found in imports(path):
         top = found.target.split(".")[0]
