@@ -1,4 +1,4 @@
-"""How the equations of motion are executed: torch eager, torch.compile, or generated native code. One source for all."""
+"""How the equations of motion are executed: torch eager, torch.compile or generated native code. One source."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _LOG = logging.getLogger("robot_rl.sim")
 class Stepper:
     """Advances (17, N) states by one control step; `kind` names how.
 
-    Calling it: `stepper(state, params, before, after, switch, dt)` with `before` and `switch` None where the command does not
-    change within the step.
+    Calling it: `stepper(state, params, before, after, switch, dt)`, with `before` and `switch` None where the command
+    does not change within the step.
     """
 
     def __init__(self, kind: str, plain: Callable[..., Tensor], delayed: Callable[..., Tensor]) -> None:
@@ -86,12 +86,12 @@ def _native() -> Stepper:
     def plain_body(xp: Any, state: Any, params: Any, after: Any, dt: Any) -> Any:
         return equations.step(xp, state, params, after, dt[0])
 
-    def delayed_body(xp: Any, state: Any, params: Any, before: Any, after: Any, switch: Any, dt: Any) -> Any:
-        return equations.step_delayed(xp, state, params, before, after, switch[0], dt[0])
+    def delayed_body(xp: Any, state: Any, params: Any, before: Any, after: Any, change_at: Any, dt: Any) -> Any:
+        return equations.step_delayed(xp, state, params, before, after, change_at[0], dt[0])
 
     try:
         plain = NativeFunction("quadrotor_step", plain_body, {**rows, "after": 4}, {"dt": 1})
-        delayed_rows = {**rows, "before": 4, "after": 4, "switch": 1}
+        delayed_rows = {**rows, "before": 4, "after": 4, "change_at": 1}
         delayed = NativeFunction("quadrotor_step_delayed", delayed_body, delayed_rows, {"dt": 1})
     except MissingDependency as error:
         _LOG.warning("%s; slower eager torch is used", error)
@@ -107,7 +107,7 @@ def _native() -> Stepper:
     ) -> Tensor:
         if not supported_rows([state, params, before, after, switch]):
             return _delayed(state, params, before, after, switch, dt)
-        tensors = {"state": state, "params": params, "before": before, "after": after, "switch": switch[None]}
+        tensors = {"state": state, "params": params, "before": before, "after": after, "change_at": switch[None]}
         return delayed(**tensors, dt=torch.tensor([dt]))
 
     return Stepper("native", run_plain, run_delayed)

@@ -12,8 +12,8 @@ from torch import Tensor
 class DelayLine:
     """The last values of a quantity (C, N), one per control step, each environment with its own delay.
 
-    A delay of d seconds is n whole steps and a rest f·dt. A held quantity (a command) changes at f·dt within the step, from
-    the value n + 1 steps old to that n steps old; a continuous one is interpolated between the same two.
+    A delay of d seconds is n whole steps and a rest f·dt. A held quantity (a command) changes at f·dt within the step,
+    from the value n + 1 steps old to that n steps old; a continuous one is interpolated between the same two.
     """
 
     def __init__(self, rows: int, num_envs: int, longest: float, dt: float, device: torch.device) -> None:

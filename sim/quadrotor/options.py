@@ -65,7 +65,7 @@ class Bias:
 
 @dataclass(frozen=True)
 class Delay:
-    """From command to rotor: U(min, max) s per episode, exact within a control step; |N(0, jitter²)| s more at each step.
+    """From command to rotor: U(min, max) s per episode, exact within control steps; plus |N(0, jitter²)| s per step.
 
     At one step the delay is one number: with jitter, a command can be overtaken by its successor, as on a radio link.
     """
@@ -194,7 +194,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class Termination:
-    """An episode fails farther than `box` m from the target on any axis, or above a speed (m/s) or body rate (rad/s)."""
+    """An episode fails farther than `box` m from the target on any axis, or above a speed in m/s or a rate in rad/s."""
 
     box: float = 0.6
     speed: float = math.inf
@@ -208,8 +208,8 @@ class Termination:
 class RewardWeights:
     """r = alive − scale · [position ‖e‖² + orientation (1 − q_w²) + velocity ‖v‖² + action ‖a − a_hover‖²], or 0.
 
-    It is 0 on failure. e and v are relative to the target; a = 2 u − 1 is the rotor command in [−1, 1]. Defaults: Learning
-    to Fly in Seconds at the start of its curriculum, which may raise position to 40, velocity and action to 1.
+    It is 0 on failure. e and v are relative to the target; a = 2 u − 1 is the rotor command in [−1, 1]. Defaults:
+    Learning to Fly in Seconds at the start of its curriculum, which may raise position to 40, velocity and action to 1.
     """
 
     alive: float = 2.0
@@ -290,7 +290,7 @@ class FlightOptions:
     control_dt: float = 0.01
     episode_s: float = 5.0
     observer: str = "flight"
-    action_map: str = "mixer"
+    action_map: str = "rotor"
     backend: str = "auto"
     altitude: float = 0.0
     auto_reset: bool = True

@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
 
 def _phase(xp: Any, t: Any, period: float, ramp: float) -> tuple[Any, Any, Any]:
-    """Turns done at time t, their rate and its derivative; the rate rises linearly to 1/period within `ramp` seconds."""
+    """Turns done at time t, their rate and its derivative; the rate rises linearly to 1/period in `ramp` seconds."""
     early = t < ramp
     turns = xp.where(early, t * t / (2 * ramp * period), (t - ramp / 2) / period)
     rate = xp.where(early, t / (ramp * period), 1 / period + 0 * t)
@@ -62,7 +62,7 @@ def step_reference(xp: Any, t: Any, size: float = 0.5, at: float = 1.0) -> Targe
 
 
 class Waypoints:
-    """A twice differentiable path through points: one quintic per leg, at rest at both ends, acceleration 0 at the points.
+    """A twice differentiable path through points: a quintic per leg, at rest at both ends, no acceleration at points.
 
     Attributes:
         times: (S + 1,) s at which the points are passed.
