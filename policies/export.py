@@ -12,17 +12,18 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import robot_rl.policies.provenance as origin
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from robot_rl.contract import Command, Composition, Contract, Golden, GoldenStep, Memory, Rate, Safety
+from robot_rl.contract import Command, Composition, Contract, Golden, GoldenStep, Rate, Safety
 from robot_rl.errors import ExportError
 from robot_rl.observer import ActionMap, Observer, initial_memory
-from robot_rl.policies import provenance as origin
+from robot_rl.policies.deployed import DeployedPolicy
 from robot_rl.policies.tracing import traced_model
 from robot_rl.policy import Array, Policy, relative_error
 from robot_rl.policy_file import PolicyFile, graph_bytes, write_policy_file
@@ -32,52 +33,9 @@ TOLERANCE = 2e-6
 """Largest difference between PyTorch and any other target, relative to each command's range (float32)."""
 
 GOLDEN_STEPS = 8
+_Module = TypeVar("_Module", bound=nn.Module)
 _PREFIX_STEPS = 3
 _MAX_GOLDEN_VALUES = 200_000
-
-
-class DeployedPolicy(nn.Module):
-    """observer → actor → action map with explicit memory: the function that the exported file computes.
-
-    The actor maps an observation (N, obs_dim) to its final action (N, A): deterministic, normaliser inside, clipped where
-    training clipped. A recurrent actor has an attribute `memory: tuple[Memory, ...]` and is called as
-    `actor(obs, memory) -> (action, memory)`.
-    """
-
-    def __init__(self, observer: Observer, actor: nn.Module, action_map: ActionMap) -> None:
-        super().__init__()
-        self.observer, self.action_map = observer, action_map
-        self.actor: nn.Module = getattr(actor, "_orig_mod", actor)  # what torch.compile wraps
-        self.actor_memory: tuple[Memory, ...] = tuple(getattr(self.actor, "memory", ()))
-        names = [m.name for m in self.memory]
-        if len(set(names)) != len(names):
-            raise ExportError(f"memory names {names} are not unique; rename those of the observer or of the actor")
-
-    @property
-    def signals(self) -> tuple[Signal, ...]:
-        return tuple(self.observer.signals)
-
-    @property
-    def memory(self) -> tuple[Memory, ...]:
-        return (*self.observer.memory, *self.actor_memory)
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        return tuple(self.action_map.commands)
-
-    def forward(
-        self, signals: dict[str, Tensor], memory: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Signals and memory, name → (N, *shape), to commands, name → (N, elements), and the following memory."""
-        observed = {m.name: memory[m.name] for m in self.observer.memory}
-        obs, observed = self.observer(signals, observed)
-        recurrent = {m.name: memory[m.name] for m in self.actor_memory}
-        if self.actor_memory:
-            action, recurrent = self.actor(obs, recurrent)
-        else:
-            action = self.actor(obs)
-        observed = self.observer.record(observed, action)
-        return self.action_map(action), {**observed, **recurrent}
 
 
 def export_policy(
@@ -103,8 +61,8 @@ def export_policy(
         observer, actor, action_map: see `DeployedPolicy`; they are copied, the caller's are not changed.
         task, robot: names, written into the contract.
         rate: see `contract.Rate`.
-        example_signals: consecutive steps of one rollout of real simulated states, oldest first and starting at a reset;
-            name → (*shape) or (1, *shape). `time_step` may be left out. At least two steps.
+        example_signals: consecutive steps of one rollout of real simulated states, oldest first and starting at a
+            reset; name → (*shape) or (1, *shape). `time_step` may be left out. At least two steps.
         safety, gains, composition: see `contract.Contract`.
         provenance: JSON data such as seed, config, evaluation figures; commit, command line and versions are added.
         tolerance: largest difference to PyTorch relative to each command's range.
@@ -113,19 +71,20 @@ def export_policy(
         The path.
 
     Raises:
-        ExportError: the modules cannot be traced, disagree with their own declarations, give NaN or always the same
-            command, or onnxruntime differs from PyTorch by more than `tolerance`; also when the file cannot be written.
+        ExportError: the modules cannot be traced, disagree with their own declarations, give NaN or always the
+            same command, or onnxruntime differs from PyTorch by more than `tolerance`; also when the file cannot be written.
         ContractError: the declarations contradict each other.
         MissingDependency: onnxscript is not installed.
     """
-    deployed = DeployedPolicy(*(copy.deepcopy(m).cpu().eval() for m in (observer, actor, action_map)))
+    deployed = DeployedPolicy(_settled(observer), _settled(actor), _settled(action_map))
     examples = example_tensors(deployed.signals, example_signals, rate)
     steps = record_rollout(deployed, examples)
     _check_commands(deployed.commands, steps)
     model = traced_model(deployed, examples[0])
     data = graph_bytes(model)
     contract = Contract(
-        task=task, robot=robot, signals=deployed.signals, commands=deployed.commands, memory=deployed.memory, rate=rate,
+        task=task, robot=robot, rate=rate,
+        signals=deployed.signals, commands=deployed.commands, memory=deployed.memory,
         graph_sha256=hashlib.sha256(data).hexdigest(),
         golden=Golden(tolerance, tuple(steps[i] for i in _golden_choice(deployed, steps))),
         safety=safety or Safety(), gains={k: tuple(map(float, v)) for k, v in (gains or {}).items()},
@@ -198,7 +157,7 @@ def record_rollout(deployed: DeployedPolicy, examples: Sequence[dict[str, Tensor
 def max_difference(deployed: DeployedPolicy, policy: Policy, steps: Sequence[GoldenStep]) -> dict[str, float]:
     """Largest difference between onnxruntime and recorded PyTorch steps: command or `memory.<name>` → relative error.
 
-    Steps are run in batches where the graph allows it, so this covers batched calls; `Policy.verify` covers single ones.
+    Steps are run in batches, so this covers batched calls; `Policy.verify` covers single ones.
     """
     worst: dict[str, float] = {}
     for start in range(0, len(steps), 256):
@@ -270,6 +229,10 @@ def _golden_choice(deployed: DeployedPolicy, steps: Sequence[GoldenStep]) -> lis
     scores = [scaled[s : s + length].std(axis=0).sum() * free[s : s + length].mean() for s in starts]
     best = starts[int(np.argmax(scores))]
     return [*range(prefix), *range(best, best + length)]
+
+
+def _settled(module: _Module) -> _Module:
+    return copy.deepcopy(module).cpu().eval()
 
 
 def _provenance(given: Mapping[str, Any]) -> dict[str, Any]:

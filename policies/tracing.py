@@ -6,10 +6,11 @@ Only translation: whether the graph computes the right thing is checked by `expo
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,12 +18,11 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ExportError, MissingDependency
 from robot_rl.observer import initial_memory
+from robot_rl.policies.deployed import DeployedPolicy
 from robot_rl.policy_file import BATCH
 
 if TYPE_CHECKING:
     import onnx
-
-    from robot_rl.policies.export import DeployedPolicy
 
 OPSET = 20
 _MAX_IR_VERSION = 10  # the newest that onnxruntime 1.18 reads
@@ -57,10 +57,8 @@ def traced_model(deployed: DeployedPolicy, example: dict[str, Tensor], opset: in
         ExportError: torch cannot trace it; names the reason.
         MissingDependency: onnxscript is not installed.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency("onnxscript", "exporting policies", "pip install 'robot-rl[train]'") from error
+    if importlib.util.find_spec("onnxscript") is None:
+        raise MissingDependency("onnxscript", "exporting policies", "pip install 'robot-rl[train]'")
     # Two different rows: with one, torch.export would take the batch size 1 for a constant.
     rows = [torch.cat([example[s.name], 0.5 * example[s.name]]) for s in deployed.signals]
     rows += list(initial_memory(deployed.memory, 2).values())
@@ -127,7 +125,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None, None, None]:
     """Without the exporter's progress lines and warnings; errors still come as exceptions."""
     levels: dict[str, int] = {name: logging.getLogger(name).level for name in _NOISY}
     sink: Any = io.StringIO()

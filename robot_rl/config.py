@@ -1,6 +1,6 @@
 """Configuration as frozen dataclasses and differences to them; every value from outside is checked here, once.
 
-A YAML file or `--set a.b=c` only holds differences. Ranges stand in the field: `field(default=0.1, metadata={"min": 0})`.
+A YAML file or `--set a.b=c` only holds differences. Ranges stand in the field's metadata: `{"min": 0, "max": 1}`.
 Not for ROS parameters or policy files, which have borders of their own.
 """
 
@@ -92,7 +92,7 @@ def from_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise ConfigError(f"configuration '{os.fspath(path)}' must hold 'key: value' lines; found {type(data).__name__}")
+        raise ConfigError(f"configuration '{os.fspath(path)}' must hold 'key: value' lines, not {type(data).__name__}")
     return data
 
 
@@ -238,12 +238,10 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def _loader() -> Any:
-    """YAML's safe loader with numbers and booleans as in YAML 1.2 (1e-3 is a number, `off` a text), no repeated keys."""
+    """YAML's safe loader, but with YAML 1.2's numbers (1e-3) and booleans (`off` is a text) and no repeated keys."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: Any = {}
-
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [self.construct_object(k, deep=True) for k, _ in node.value]
             for key in keys:
@@ -251,6 +249,7 @@ def _loader() -> Any:
                     raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", node.start_mark)
             return super().construct_mapping(node, deep=deep)
 
+    Loader.yaml_implicit_resolvers = {}
     for tag, pattern, first in (
         ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),

@@ -50,8 +50,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Rate:
-    """When the policy may be called. With `time_step` among the signals it accepts any step in [min_dt, max_dt] seconds;
-    otherwise it must be called every `control_dt` and min_dt = max_dt = control_dt.
+    """When the policy may be called, in seconds.
+
+    With `time_step` among the signals it accepts any step in [min_dt, max_dt]; otherwise it must be called every
+    `control_dt` and min_dt = max_dt = control_dt.
     """
 
     control_dt: float
@@ -92,8 +94,10 @@ class GoldenStep:
 
 @dataclass(frozen=True)
 class Golden:
-    """Recorded calls every target must reproduce. `tolerance` is relative to each command's range (upper − lower) and, for
-    memory, to max(1, largest absolute recorded value).
+    """Recorded calls every target must reproduce.
+
+    `tolerance` is relative to each command's range (upper − lower) and, for memory, to max(1, largest absolute recorded
+    value).
     """
 
     tolerance: float
@@ -157,12 +161,18 @@ def _contract_from(data: dict[str, Any]) -> Contract:
             task=data["task"],
             robot=data["robot"],
             signals=tuple(
-                Signal(s["name"], shape(s["shape"]), s["unit"], s["frame"], float(s["max_age"])) for s in data["signals"]
+                Signal(s["name"], shape(s["shape"]), s["unit"], s["frame"], float(s["max_age"]))
+                for s in data["signals"]
             ),
             commands=tuple(
                 Command(
-                    name=c["name"], kind=c["kind"], unit=c["unit"], elements=tuple(c["elements"]),
-                    lower=floats(c["lower"]), upper=floats(c["upper"]), idle=floats(c["idle"]),
+                    name=c["name"],
+                    kind=c["kind"],
+                    unit=c["unit"],
+                    elements=tuple(c["elements"]),
+                    lower=floats(c["lower"]),
+                    upper=floats(c["upper"]),
+                    idle=floats(c["idle"]),
                     max_rate=None if c["max_rate"] is None else floats(c["max_rate"]),
                 )
                 for c in data["commands"]

@@ -69,7 +69,10 @@ class SignalError(RobotRlError):
 
 
 class NonFiniteSignal(SignalError):
-    """A signal, or what the policy made of it, is NaN or infinite. `name` says which; the control loop turns it into a fault."""
+    """A signal, or what the policy made of it, is NaN or infinite; `name` says which.
+
+    The control loop turns it into a fault.
+    """
 
     def __init__(self, name: str, where: str = "signal") -> None:
         super().__init__(

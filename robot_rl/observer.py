@@ -1,7 +1,7 @@
 """What stands between signals and network, and between network and commands, as torch modules that export traces.
 
-The only module of the core that imports torch: `sim` builds these, `policies` exports them, and neither may import the other.
-Nothing that runs on a robot imports it; on a robot all of this is inside the ONNX file.
+The only module of the core that imports torch: `sim` builds these, `policies` exports them, and neither may import the
+other. Nothing that runs on a robot imports it; on a robot all of this is inside the ONNX file.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from robot_rl.signals import Signal
 class Observer(nn.Module):
     """Builds the observation from signals in SI units; N environments at once.
 
-    A subclass sets the three attributes and defines `forward`, and `record` where it remembers actions. Both must be pure
-    functions made of tensor operations: no state on `self`, no branches on values.
+    A subclass sets the three attributes and defines `forward`, and `record` where it remembers actions. Both must be
+    pure functions made of tensor operations: no state on `self`, no branches on values.
 
     Attributes:
         signals: what it reads; the contract's signals.
@@ -42,7 +42,7 @@ class Observer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward(signals, memory)")
 
     def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
-        """The memory after the action (N, A), the network's own output, was chosen. Default: actions are not remembered."""
+        """The memory after the action (N, A), the network's own output, was chosen. Default: it is not remembered."""
         del action  # Unused.
         return memory
 

@@ -1,7 +1,7 @@
 """Reading and writing the one file: an ONNX model with its contract in the metadata.
 
-Reading checks everything that can be checked without running the graph; `policy.py` runs it. Two SHA-256 sums guard against
-damage, not against an author: one of the graph (inside the contract) and one of the contract's text (beside it).
+Reading checks everything that can be checked without running the graph; `policy.py` runs it. Two SHA-256 sums guard
+against damage, not against an author: one of the graph (inside the contract), one of the contract's text (beside it).
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def read_policy_file(path: str | os.PathLike[str]) -> PolicyFile:
     """Read and check a policy file; nothing of it is run.
 
     Raises:
-        ContractError: the file is missing, not a regular file, empty, too large, not ONNX, cut short, without a contract,
-            with another schema version, changed after export, with external data or with NaN or infinite constants.
+        ContractError: the file is missing, not a regular file, empty, too large, not ONNX, cut short, without a
+            contract, of another schema version, changed after export, with external data or NaN or infinite constants.
         ContractMismatch: the graph's inputs and outputs are not those of the contract; every difference is listed.
     """
     where = os.fspath(path)
@@ -118,7 +118,6 @@ def check_graph(model: onnx.ModelProto, contract: Contract, where: str) -> None:
 def _onnx() -> Any:
     try:
         import onnx
-        import onnx.checker
     except ImportError as error:
         raise MissingDependency("onnx", "policy files", "pip install onnx") from error
     return onnx
@@ -142,7 +141,7 @@ def _read_bytes(where: str) -> bytes:
         with open(where, "rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise ContractError(f"there is no file '{where}'; export one with: robot-rl export RUN -o policy.onnx") from error
+        raise ContractError(f"there is no file '{where}'; make one with: robot-rl export RUN -o policy.onnx") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ContractError(f"'{where}' cannot be read: {reason}") from error
@@ -254,7 +253,7 @@ Interface = dict[str, tuple[str, tuple[int | str, ...]]]
 
 
 def _declared(model: onnx.ModelProto) -> tuple[Interface, Interface]:
-    """Inputs and outputs of the graph: name → (element type, dimensions; a string where symbolic, '?' where unknown)."""
+    """Inputs and outputs of the graph: name → (element type, dimensions); symbolic ones as text, unknown ones '?'."""
     onnx = _onnx()
 
     def described(value: Any) -> tuple[str, tuple[int | str, ...]]:
@@ -316,7 +315,7 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 def _write_problem(path: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full: '{path}' needs {size} bytes. Make room or choose another folder; nothing was changed."
+        return f"the disk is full: '{path}' needs {size} bytes. Make room or choose another folder; nothing was changed"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"'{path.parent}' cannot be written to; choose another folder with -o or change its permissions"
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not path.parent.is_dir():

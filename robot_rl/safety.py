@@ -1,7 +1,7 @@
 """The last gate before a driver: whatever a policy proposes, only finite commands within limits and rates pass.
 
-Pure arithmetic in float32 in a fixed order, so that the same vectors test the Python and the C. Whether the robot may fly at
-all (tilt, box, stale signals) is the supervisor's business, not decided here.
+Pure arithmetic in float32 in a fixed order, so that the same vectors test the Python and the C. Whether the robot may
+fly at all (tilt, box, stale signals) is the supervisor's business, not decided here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Filtered:
 
     Attributes:
         command: name → (elements,), always finite, within limits and rates.
-        events: in order; `rejected:missing`, `rejected:missing:<name>`, `rejected:kind:<name>`, `rejected:shape:<name>`,
-            `rejected:nonfinite:<name>`, then `hold` or `idle`; `limited:<name>`, `rate_limited:<name>`; `bad_dt`.
+        events: in order; `bad_dt`; `rejected:missing`, `rejected:missing:<name>`, `rejected:kind:<name>`,
+            `rejected:shape:<name>` or `rejected:nonfinite:<name>`, then `hold` or `idle`; for each command
+            `limited:<name>`, `rate_limited:<name>`.
     """
 
     command: dict[str, Array]

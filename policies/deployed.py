@@ -1,0 +1,54 @@
+"""The whole deployed chain as one torch module; what is traced and compared, for export and for evaluation alike."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from robot_rl.contract import Command, Memory
+from robot_rl.errors import ExportError
+from robot_rl.observer import ActionMap, Observer
+from robot_rl.signals import Signal
+
+
+class DeployedPolicy(nn.Module):
+    """observer → actor → action map with explicit memory: the function that the exported file computes.
+
+    The actor maps an observation (N, obs_dim) to its final action (N, A): deterministic, normaliser inside, clipped
+    where training clipped. A recurrent actor has an attribute `memory: tuple[Memory, ...]` and is called as
+    `actor(obs, memory) -> (action, memory)`.
+    """
+
+    def __init__(self, observer: Observer, actor: nn.Module, action_map: ActionMap) -> None:
+        super().__init__()
+        self.observer, self.action_map = observer, action_map
+        self.actor: nn.Module = getattr(actor, "_orig_mod", actor)  # what torch.compile wraps
+        self.actor_memory: tuple[Memory, ...] = tuple(getattr(self.actor, "memory", ()))
+        names = [m.name for m in self.memory]
+        if len(set(names)) != len(names):
+            raise ExportError(f"memory names {names} are not unique; rename those of the observer or of the actor")
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        return tuple(self.observer.signals)
+
+    @property
+    def memory(self) -> tuple[Memory, ...]:
+        return (*self.observer.memory, *self.actor_memory)
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        return tuple(self.action_map.commands)
+
+    def forward(
+        self, signals: dict[str, Tensor], memory: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Signals and memory, name → (N, *shape), to commands, name → (N, elements), and the following memory."""
+        observed = {m.name: memory[m.name] for m in self.observer.memory}
+        obs, observed = self.observer(signals, observed)
+        recurrent = {m.name: memory[m.name] for m in self.actor_memory}
+        if self.actor_memory:
+            action, recurrent = self.actor(obs, recurrent)
+        else:
+            action = self.actor(obs)
+        observed = self.observer.record(observed, action)
+        return self.action_map(action), {**observed, **recurrent}
