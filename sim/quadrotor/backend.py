@@ -102,9 +102,7 @@ def _native() -> Stepper:
             return _plain(state, params, command, dt)
         return plain(state=state, params=params, after=command, dt=torch.tensor([dt]))
 
-    def run_delayed(
-        state: Tensor, params: Tensor, before: Tensor, after: Tensor, switch: Tensor, dt: float
-    ) -> Tensor:
+    def run_delayed(state: Tensor, params: Tensor, before: Tensor, after: Tensor, switch: Tensor, dt: float) -> Tensor:
         if not supported_rows([state, params, before, after, switch]):
             return _delayed(state, params, before, after, switch, dt)
         tensors = {"state": state, "params": params, "before": before, "after": after, "change_at": switch[None]}

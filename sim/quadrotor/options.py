@@ -206,17 +206,17 @@ class Termination:
 
 @dataclass(frozen=True)
 class RewardWeights:
-    """r = alive − scale · [position ‖e‖² + orientation (1 − q_w²) + velocity ‖v‖² + action ‖a − a_hover‖²], or 0.
+    """r = alive − scale · [position ‖e‖² + orientation (1 − q_w²) + linear_velocity ‖v‖² + action ‖a − a_hover‖²].
 
     It is 0 on failure. e and v are relative to the target; a = 2 u − 1 is the rotor command in [−1, 1]. Defaults:
-    Learning to Fly in Seconds at the start of its curriculum, which may raise position to 40, velocity and action to 1.
+    Learning to Fly in Seconds at the start of its curriculum, which may raise position to 40, the others to 1.
     """
 
     alive: float = 2.0
     scale: float = 0.5
     position: float = 5.0
     orientation: float = 5.0
-    velocity: float = 0.01
+    linear_velocity: float = 0.01
     action: float = 0.01
 
     def __post_init__(self) -> None:

@@ -15,6 +15,12 @@ SENSED = STATE["omega"].stop  # rows position, quaternion, velocity, body rates;
 _ERROR_ROWS = 12  # position 3, attitude 3, velocity 3, body rates 3
 
 
+def unit(quat: Tensor) -> Tensor:
+    """Quaternions (4, N) of norm 1. Written out: torch's vector norm is several times slower here."""
+    w, x, y, z = quat
+    return quat / torch.sqrt(w * w + x * x + y * y + z * z)
+
+
 def rotated(quat: Tensor, angle: Tensor) -> Tensor:
     """Quaternions (4, N) turned by small body-frame rotation vectors (3, N) in rad; unit norm."""
     qw, qx, qy, qz = quat
@@ -27,7 +33,7 @@ def rotated(quat: Tensor, angle: Tensor) -> Tensor:
             qz + qw * hz + qx * hy - qy * hx,
         ]
     )
-    return turned / torch.linalg.vector_norm(turned, dim=0, keepdim=True)
+    return unit(turned)
 
 
 def interpolated(older: Tensor, newer: Tensor, share: Tensor) -> Tensor:
@@ -36,14 +42,17 @@ def interpolated(older: Tensor, newer: Tensor, share: Tensor) -> Tensor:
     same = (older[quat] * newer[quat]).sum(0) >= 0
     mixed = newer + share * (older - newer)
     q = newer[quat] + share * (torch.where(same, older[quat], -older[quat]) - newer[quat])
-    mixed[quat] = q / torch.linalg.vector_norm(q, dim=0, keepdim=True)
+    mixed[quat] = unit(q)
     return mixed
 
 
 class Sensors:
     """Latency, dropouts with hold, per-episode bias and white noise for N vehicles."""
 
-    def __init__(self, options: FlightOptions, num_envs: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, options: FlightOptions, num_envs: int, generator: torch.Generator, attitude_noise: bool = True
+    ) -> None:
+        """`attitude_noise`: False where the noise goes into the observation's rotation matrix instead."""
         self._options, self._generator = options, generator
         device, noise, bias = generator.device, options.noise, options.bias
         self._line = DelayLine(SENSED, num_envs, options.latency.max, options.control_dt, device)
@@ -55,7 +64,8 @@ class Sensors:
             values = [position] * 3 + [attitude] * 3 + [velocity] * 3 + [body_rate] * 3
             return torch.tensor(values, device=device)[:, None]
 
-        self._white = noise.scale * rows(noise.position, noise.attitude, noise.velocity, noise.body_rate)
+        attitude = noise.attitude if attitude_noise else 0.0
+        self._white = noise.scale * rows(noise.position, attitude, noise.velocity, noise.body_rate)
         self._bias_std = rows(bias.position, bias.attitude, bias.velocity, bias.body_rate)
         self._biased = bool(self._bias_std.any())
 
@@ -72,34 +82,40 @@ class Sensors:
         """Take in the true state (17, N) of this control step."""
         self._line.push(state[:SENSED])
 
-    def read(self, fresh: Tensor | None = None) -> Tensor:
-        """One sample (13, N); draws new noise, so call it once per control step.
-
-        Args:
-            fresh: (N,) bool, environments just reset: no sample to repeat yet. None: all are.
-        """
+    def read(self) -> Tensor:
+        """One sample (13, N); draws new noise, so call it once per control step."""
         g, n = self._generator, self._held.shape[1]
         late = self._line.newest
         if self._line.needed:
             older, newer, rest = self._line.at(self._latency)
             late = interpolated(older, newer, rest / self._line.dt)
-        error = self._white * torch.randn(_ERROR_ROWS, n, generator=g, device=g.device)
-        if self._biased:
-            error = error + self._bias
-        sample = torch.cat(
-            [
-                late[STATE["pos"]] + error[0:3],
-                rotated(late[STATE["quat"]], error[3:6]),
-                late[STATE["vel"]] + error[6:9],
-                late[STATE["omega"]] + error[9:12],
-            ]
-        )
+        sample = self._disturbed(late, self._bias)
         if self._options.dropout > 0:
             lost = torch.rand(n, generator=g, device=g.device) < self._options.dropout
-            lost = torch.zeros_like(lost) if fresh is None else lost & ~fresh
             sample = torch.where(lost, self._held, sample)
             self._held = sample
         return sample
+
+    def first(self, env_ids: Tensor) -> Tensor:
+        """The first sample (13, len(env_ids)) after `reset` of these environments."""
+        sample = self._disturbed(self._line.newest[:, env_ids], self._bias[:, env_ids])
+        if self._options.dropout > 0:
+            self._held[:, env_ids] = sample
+        return sample
+
+    def _disturbed(self, true: Tensor, bias: Tensor) -> Tensor:
+        g = self._generator
+        error = self._white * torch.randn(_ERROR_ROWS, true.shape[1], generator=g, device=g.device)
+        if self._biased:
+            error = error + bias
+        return torch.cat(
+            [
+                true[STATE["pos"]] + error[0:3],
+                rotated(true[STATE["quat"]], error[3:6]),
+                true[STATE["vel"]] + error[6:9],
+                true[STATE["omega"]] + error[9:12],
+            ]
+        )
 
     def state_dict(self) -> dict[str, Any]:
         tensors = {"latency": self._latency, "bias": self._bias, "held": self._held}

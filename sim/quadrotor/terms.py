@@ -11,6 +11,12 @@ from robot_rl.sim.quadrotor.options import CostLimits, RewardWeights, Terminatio
 CRITIC_SIZE = 28
 
 
+def length(vector: Tensor) -> Tensor:
+    """Euclidean length (N,) of vectors (3, N)."""
+    x, y, z = vector
+    return torch.sqrt(x * x + y * y + z * z)
+
+
 def critic_observation(state: Tensor, target_pos: Tensor, target_vel: Tensor, force: Tensor, torque: Tensor) -> Tensor:
     """Noise-free privileged view (N, 28) after Learning to Fly in Seconds.
 
@@ -43,7 +49,7 @@ def reward(
     penalty = (
         weights.position * critic_obs[:, 0:3].square().sum(1)
         + weights.orientation * (3 - trace) / 4  # 1 − q_w²
-        + weights.velocity * critic_obs[:, 12:15].square().sum(1)
+        + weights.linear_velocity * critic_obs[:, 12:15].square().sum(1)
         + weights.action * (rotor_action - hover).square().sum(1)
     )
     return torch.where(terminated, 0.0, weights.alive - weights.scale * penalty)
@@ -52,7 +58,7 @@ def reward(
 def failed(pos_error: Tensor, vel: Tensor, omega: Tensor, bounds: Termination) -> Tensor:
     """(N,) bool: outside the box, too fast, spinning too fast, or not finite. Arguments (3, N)."""
     inside = pos_error.abs().amax(0) <= bounds.box
-    slow = (vel.square().sum(0) <= bounds.speed**2) & (omega.square().sum(0) <= bounds.body_rate**2)
+    slow = (length(vel) <= bounds.speed) & (length(omega) <= bounds.body_rate)
     return ~(inside & slow)  # a NaN compares false, so it fails
 
 
@@ -63,7 +69,7 @@ def cost_box(pos_error: Tensor, limits: CostLimits) -> Tensor:
 
 def cost_body_rate(omega: Tensor, limits: CostLimits) -> Tensor:
     """Rad/s beyond the calm body rate, (N,)."""
-    return torch.clamp(torch.linalg.vector_norm(omega, dim=0) - limits.body_rate, min=0.0)
+    return torch.clamp(length(omega) - limits.body_rate, min=0.0)
 
 
 def cost_tilt(quat: Tensor, limits: CostLimits) -> Tensor:
