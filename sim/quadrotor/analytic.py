@@ -18,7 +18,7 @@ from robot_rl.errors import ConfigError, MissingDependency
 from robot_rl.sim.quadrotor import equations as eq
 from robot_rl.sim.quadrotor import objective as ob
 from robot_rl.sim.quadrotor import observer_equations as oe
-from robot_rl.sim.quadrotor.flight_observer import nominal_of
+from robot_rl.sim.quadrotor.flight_observer import FlightObserver, nominal_of
 from robot_rl.sim.quadrotor.fused import GROUP, fused_rollout, torch_rollout
 from robot_rl.sim.quadrotor.params import VehicleParams
 
@@ -70,6 +70,7 @@ class AnalyticFlight:
 
     Attributes:
         num_envs, obs_dim, action_dim: sizes.
+        observer: the module that sees the same on a robot.
         action_mix: (4, 4) collective, roll, pitch, yaw → rotors; action_bias: (4,) hover. The policy's last layer is
             learnt in these coordinates: action = tanh(action_mix · y + action_bias).
     """
@@ -82,6 +83,7 @@ class AnalyticFlight:
             raise ConfigError(f"num_envs = {num_envs}; gradient training needs a multiple of {GROUP}")
         self.vehicle, self.num_envs, self.config = vehicle, num_envs, config
         self.device = torch.device("cpu")
+        self.observer = FlightObserver(vehicle)
         hover = vehicle.hover_rotor
         # Slope 1 from mixer output to rotor fraction at hover: d/dx ½ tanh(k x + b) = k · 2h(1 − h).
         self.action_mix = MIXER / (4 * hover * (1 - hover)) * 2

@@ -1,0 +1,148 @@
+"""How the folders fit together: from names to an environment, from a run to what is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robot_rl import registry
+from robot_rl.config import overlay
+from robot_rl.contract import Rate
+from robot_rl.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robot_rl.observer import ActionMap, Observer
+    from robot_rl.policies.algorithm import AlgorithmSpec
+    from robot_rl.sim.task_spec import TaskSpec
+
+SECTIONS = ("algorithm", "task", "runner")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with what goes around it on a robot."""
+
+    task: TaskSpec
+    observer: Observer
+    actor: nn.Module
+    action_map: ActionMap
+    info: Mapping[str, Any]
+
+
+def sections(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Split `{"task.delay_max": 0, "lr": 1e-3}` into sections; keys without one belong to the algorithm.
+
+    Raises:
+        UnknownName: a dotted key whose first part is no section.
+    """
+    out: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for key, value in changes.items():
+        head, _, rest = key.partition(".")
+        if isinstance(value, Mapping) and key in SECTIONS:
+            out[key] |= value
+        elif not rest:
+            out["algorithm"][key] = value
+        elif head in SECTIONS:
+            out[head][rest] = value
+        else:
+            raise UnknownName("configuration section", head, SECTIONS)
+    return out
+
+
+def make_environment(task: TaskSpec, spec: AlgorithmSpec, num_envs: int, seed: int, changes: Mapping[str, Any]) -> Any:
+    """The environment an algorithm trains in: differentiable for gradient training, else the task's batched one."""
+    if spec.task_overrides.get("differentiable"):
+        from robot_rl.sim.quadrotor.analytic import AnalyticConfig, AnalyticFlight
+
+        vehicle = registry.load("robot", task.robot).parameters(None)
+        return AnalyticFlight(vehicle, num_envs, overlay(AnalyticConfig(), changes))
+    merged = {**spec.task_overrides, **changes}
+    return task.overridden(merged).make(num_envs, seed)
+
+
+def load_trained(folder: Path) -> Trained:
+    """The newest checkpoint of a run with its observer and action map.
+
+    Raises:
+        CheckpointError: no run there, or nothing in it can be read.
+    """
+    from robot_rl.policies.algorithm import load_algorithm
+    from robot_rl.policies.run_folder import RunFolder
+    from robot_rl.policies.runner import load_policy
+
+    info = RunFolder(folder).read_info()
+    spec = load_algorithm(info["algorithm"])
+    task: TaskSpec = registry.load("task", info["task"])
+    changes = info.get("task_changes", {})
+    config = overlay(spec.config_class(), info["config"])
+    env = make_environment(task, spec, _num_envs(config), info["seed"], changes)
+    return Trained(task, env.observer, load_policy(folder, env), _action_map(task, env), info)
+
+
+def _action_map(task: TaskSpec, env: Any) -> ActionMap:
+    from robot_rl.sim.quadrotor.observers import make_action_map
+
+    return env.action_map if hasattr(env, "action_map") else make_action_map("rotor", task.commands[0])
+
+
+def rate_of(trained: Trained) -> Rate:
+    """The task's rate; exactly its control_dt for an observer that is not told how much time passed."""
+    rate = trained.task.rate
+    if any(s.name == "time_step" for s in trained.observer.signals):
+        return rate
+    return Rate(rate.control_dt, rate.control_dt, rate.control_dt)
+
+
+def _num_envs(config: Any) -> int:
+    return int(getattr(config, "num_envs", 1))
+
+
+def run_folder_of(path: Path) -> Path:
+    """A run folder, also when its checkpoint or run.json was named."""
+    for candidate in (path, path.parent, path.parent.parent):
+        if (candidate / "run.json").is_file():
+            return candidate
+    raise ConfigError(f"{path} is not a run folder: there is no run.json; `robot-rl train` makes one")
+
+
+def flight_examples(trained: Trained, count: int, seed: int = 0, control_dt: float | None = None) -> list[dict[str, Any]]:
+    """Signals of one simulated flight under the trained policy, consecutive steps from a reset: (1, n) arrays.
+
+    The set-point moves along a figure-eight and turns, so that every input of the graph does something.
+    """
+    import numpy as np
+    import torch
+
+    from robot_rl.observer import initial_memory
+    from robot_rl.sim.quadrotor.numpy_sim import NumpyQuadrotor, NumpySimOptions
+    from robot_rl.sim.quadrotor.references import figure_eight
+
+    dt = control_dt or trained.task.rate.control_dt
+    sim = NumpyQuadrotor(dt=dt, seed=seed, options=NumpySimOptions(ground=False))
+    rng = np.random.default_rng(seed)
+    sim.reset(
+        rng.uniform(-0.2, 0.2, 3), (0.96, 0.2, -0.15, 0.1), rng.uniform(-0.7, 0.7, 3), rng.uniform(-1, 1, 3),
+        sim.vehicle.hover_rotor * 2000,
+    )  # fmt: skip
+    memory = initial_memory(trained.observer.memory, 1)
+    out = []
+    for k in range(count):
+        path = figure_eight(np, np.array([k * dt]), period=6.0)
+        signals: dict[str, Any] = dict(sim.signals())
+        for name, value in (("target_pos_w", path.pos), ("target_lin_vel_w", path.vel), ("target_lin_acc_w", path.acc)):
+            signals[name] = np.asarray(value, dtype=np.float32).reshape(1, 3)
+        signals["target_yaw"] = np.full((1, 1), 0.1 * np.sin(k * dt), dtype=np.float32)
+        signals["time_step"] = np.full((1, 1), dt, dtype=np.float32)
+        wanted = {s.name: signals[s.name] for s in trained.observer.signals}
+        out.append(wanted)
+        with torch.no_grad():
+            obs, memory = trained.observer({n: torch.from_numpy(v) for n, v in wanted.items()}, memory)
+            action = trained.actor(obs)
+            memory = trained.observer.record(memory, action)
+            command = trained.action_map(action)["rotor_speed_target"]
+        sim.advance(command.numpy(), dt)
+    return out

@@ -1,0 +1,92 @@
+"""`robot-rl train`: train a policy for a task."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+HELP = "train a policy; writes a run folder with checkpoints and metrics"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", help="for example quadrotor-hover (robot-rl list task)")
+    parser.add_argument("--algorithm", default="apg", help="robot-rl list algorithm; sb3:<Class> too (default: apg)")
+    parser.add_argument("--fast", action="store_true", help="config/train/fast.yaml: nominal vehicle, under a CPU-second")
+    parser.add_argument("--config", type=Path, help="YAML with sections algorithm, task, runner")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+                        help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from robot_rl.config import from_yaml, parse_set
+    from robot_rl.errors import ConfigError
+
+    if arguments.fast and arguments.algorithm != "apg":
+        raise ConfigError(f"--fast is a setting of the algorithm apg, not of {arguments.algorithm}")
+    changes: dict[str, Any] = {}
+    files = [f for f in (fast_config() if arguments.fast else None, arguments.config) if f is not None]
+    for file in files:
+        changes = _merged(changes, from_yaml(file))
+    changes = _merged(changes, parse_set(arguments.changes))
+    folder = arguments.out or Path("runs") / default_name(arguments)
+    result = train(
+        arguments.task, arguments.algorithm, folder, changes,
+        seed=arguments.seed, resume=arguments.resume, quiet=arguments.quiet,
+    )  # fmt: skip
+    if result.completed:
+        print(f"wrote {result.folder}\nnext: robot-rl export {result.folder} -o policy.onnx")
+    return 0 if result.completed else 130
+
+
+def train(
+    task_name: str, algorithm: str, folder: Path, changes: dict[str, Any], *, seed: int, resume: bool = False, quiet: bool = False
+) -> Any:
+    """Compose task, algorithm and runner from names and changes by section; returns the runner's TrainResult."""
+    from rich.console import Console
+
+    from robot_rl import registry
+    from robot_rl.commands.compose import make_environment, sections
+    from robot_rl.config import overlay
+    from robot_rl.policies.algorithm import load_algorithm
+    from robot_rl.policies.runner import RunInfo, RunnerConfig
+    from robot_rl.policies.runner import train as run
+
+    parts = sections(changes)
+    spec = load_algorithm(algorithm)
+    task = registry.load("task", task_name)
+    config = overlay(spec.config_class(), parts["algorithm"])
+    env = make_environment(task, spec, int(getattr(config, "num_envs", 1)), seed, parts["task"])
+    command = shlex.join(["robot-rl", *sys.argv[1:]])
+    info = RunInfo(task=task_name, robot=task.robot, command=command, extra={"task_changes": parts["task"]})
+    console = None if quiet else Console(stderr=True)
+    return run(
+        spec, env, folder, config, seed=seed, info=info, resume=resume,
+        runner=overlay(RunnerConfig(), parts["runner"]), console=console,
+    )  # fmt: skip
+
+
+def fast_config() -> Path:
+    """config/train/fast.yaml of the checkout or of the installed share folder."""
+    from robot_rl.commands.shared_files import shared_file
+
+    return shared_file("config/train/fast.yaml")
+
+
+def default_name(arguments: argparse.Namespace) -> str:
+    algorithm = arguments.algorithm.replace(":", "-").lower() + ("-fast" if arguments.fast else "")
+    return f"{arguments.task}-{algorithm}-{arguments.seed}"
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """`second` over `first`; sections are joined key by key and dotted section keys go into their section."""
+    from robot_rl.commands.compose import sections
+
+    a, b = sections(first), sections(second)
+    return {name: {**a[name], **b[name]} for name in a}
