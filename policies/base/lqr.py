@@ -42,17 +42,17 @@ class LqrConfig:
         feed_forward: share of the reference's acceleration and jerk that is used.
     """
 
-    position: float = gain(30.0, 0.3, 3000.0)
-    velocity: float = gain(3.0, 0.03, 300.0)
-    attitude: float = gain(1.0, 0.003, 100.0)
+    position: float = gain(0.6, 0.02, 200.0)
+    velocity: float = gain(0.2, 0.005, 30.0)
+    attitude: float = gain(0.3, 0.003, 100.0)
     yaw: float = gain(0.3, 0.003, 100.0)
-    rate: float = gain(0.003, 1e-5, 1.0)
+    rate: float = gain(0.001, 1e-5, 1.0)
     yaw_rate: float = gain(0.01, 1e-5, 1.0)
     rotor: float = gain(0.1, 0.001, 30.0)
-    integral: float = gain(30.0, 0.1, 3000.0)
+    integral: float = gain(0.5, 0.01, 200.0)
     yaw_integral: float = gain(0.3, 0.003, 30.0)
-    max_position_error: float = gain(0.5, 0.1, 2.0)
-    max_velocity_error: float = gain(2.0, 0.5, 6.0)
+    max_position_error: float = gain(0.3, 0.05, 2.0)
+    max_velocity_error: float = gain(1.0, 0.3, 6.0)
     max_tilt: float = gain(1.0, 0.3, 1.5)
     feed_forward: float = gain(1.0, 0.3, 1.5)
 

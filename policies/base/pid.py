@@ -44,7 +44,7 @@ class PidConfig:
     max_speed: float = gain(1.0, 0.2, 4.0)
     max_tilt: float = gain(0.8, 0.3, 1.4)
     lead: float = gain(6.0, 1.0, 15.0)
-    feed_forward: float = gain(1.0, 0.3, 1.5)
+    feed_forward: float = gain(1.0, 0.3, 2.5)
 
     def __post_init__(self) -> None:
         check_gains(self)

@@ -53,17 +53,15 @@ class Starts:
 
 def reference(scenario: Scenario) -> Reference:
     """Where the vehicle should be at t = 0, control_dt, … until the end of the episode (that moment included)."""
-    from robot_rl.hardware.setpoints import FigureEight
+    from robot_rl.sim.quadrotor.references import figure_eight
 
+    duration = RAMP + scenario.turns * scenario.period if scenario.tracking else scenario.duration
+    times = scenario.control_dt * np.arange(round(duration / scenario.control_dt) + 1)
     if not scenario.tracking:
-        times = scenario.control_dt * np.arange(round(scenario.duration / scenario.control_dt) + 1)
         still = np.zeros((len(times), 3))
         return Reference(still, still, still, times)
-    path = FigureEight(centre=(0.0, 0.0, 0.0), period=scenario.period, size=1.0, ramp=RAMP)
-    duration = RAMP + scenario.turns * scenario.period
-    times = scenario.control_dt * np.arange(round(duration / scenario.control_dt) + 1)
-    samples = np.array([path.sample(float(t)) for t in times])  # (K, 3, 3)
-    return Reference(samples[:, 0], samples[:, 1], samples[:, 2], times)
+    target = figure_eight(np, times, period=scenario.period, size=1.0, ramp=RAMP)
+    return Reference(target.pos.T, target.vel.T, target.acc.T, times)
 
 
 def starts(scenario: Scenario, count: int, rng: np.random.Generator) -> Starts:
