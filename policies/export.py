@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import robot_rl.policies.provenance as origin
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+import robot_rl.policies.provenance as origin
 from robot_rl.contract import Command, Composition, Contract, Golden, GoldenStep, Rate, Safety
 from robot_rl.errors import ExportError
 from robot_rl.observer import ActionMap, Observer, initial_memory
@@ -72,7 +72,8 @@ def export_policy(
 
     Raises:
         ExportError: the modules cannot be traced, disagree with their own declarations, give NaN or always the
-            same command, or onnxruntime differs from PyTorch by more than `tolerance`; also when the file cannot be written.
+            same command, or onnxruntime differs from PyTorch by more than `tolerance`; also when the file
+            cannot be written.
         ContractError: the declarations contradict each other.
         MissingDependency: onnxscript is not installed.
     """

@@ -315,7 +315,7 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 def _write_problem(path: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full: '{path}' needs {size} bytes. Make room or choose another folder; nothing was changed"
+        return f"there is no room for '{path}' ({size} bytes). Free some or choose another folder; nothing was changed"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"'{path.parent}' cannot be written to; choose another folder with -o or change its permissions"
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not path.parent.is_dir():
