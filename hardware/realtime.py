@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _LOG = logging.getLogger("robot_rl.hardware")
@@ -14,7 +14,7 @@ _SWITCH_INTERVAL = 5e-4  # s; Python's default of 5 ms lets another thread delay
 
 
 @contextmanager
-def quiet_interpreter(priority: int = 0) -> Iterator[None]:
+def quiet_interpreter(priority: int = 0) -> Generator[None, None, None]:
     """For the calling thread: no automatic garbage collection, quick thread switches, SCHED_FIFO `priority` if above 0.
 
     Without the right to raise its priority the loop runs on, with a warning. All is restored at the end.

@@ -107,10 +107,13 @@ class FlightReference:
         # Only a path or a start outside the box can be out here; coming back in is allowed, going further out is not.
         before = self.current.pos_w
         inside = np.clip(pos, np.minimum(self._floor, before), np.maximum(self._upper, before))
-        vel, acc = np.where(inside == pos, vel, 0.0), np.where(inside == pos, acc, 0.0)
+        out = inside != pos
+        if out.any():
+            self._shift_gap(np.where(out, pos - inside, 0.0), np.where(out, vel, 0.0), np.where(out, acc, 0.0))
+            pos, vel, acc = inside, np.where(out, 0.0, vel), np.where(out, 0.0, acc)
         turn = self.limits.max_yaw_rate * dt
         change = min(max(wrap_angle(self._yaw_goal - self.current.yaw), -turn), turn)
-        self.current = Setpoint(inside, vel, acc, wrap_angle(self.current.yaw + change))
+        self.current = Setpoint(pos, vel, acc, wrap_angle(self.current.yaw + change))
         return self.current
 
     def _stopping_place(self) -> Vector:
@@ -122,14 +125,18 @@ class FlightReference:
         """Move what the new path differs from the old one into the gap: the sum, and so the reference, stays."""
         old, new = self._path.sample(self._path_time), path.sample(0.0)
         jump, jump_vel, jump_acc = (b - a for a, b in zip(old, new, strict=True))
-        second = jump + self._tau * jump_vel
-        first = self._tau**2 * jump_acc + 2.0 * second - jump
-        self._stages = self._stages - np.stack([first, second, jump])
+        self._shift_gap(jump, jump_vel, jump_acc)
         self._point = self._point - jump
         self._path, self._path_time, self._floor = path, 0.0, floor.copy()
         self._speed = min(speed or self.limits.max_speed, self.limits.max_speed)
         if yaw is not None:
             self._yaw_goal = float(yaw)
+
+    def _shift_gap(self, pos: Vector, vel: Vector, acc: Vector) -> None:
+        """Take (3,) position, velocity and acceleration off the gap, by setting the filters accordingly."""
+        second = pos + self._tau * vel
+        first = self._tau**2 * acc + 2.0 * second - pos
+        self._stages = self._stages - np.stack([first, second, pos])
 
     def _step_gap(self, dt: float) -> tuple[Vector, Vector, Vector]:
         start, distance, reach = self._point, float(np.linalg.norm(self._point)), self._speed * dt

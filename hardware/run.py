@@ -214,14 +214,14 @@ class Flight:
         self.need(self.pilot.arm())
         self.need(self.pilot.take_off())
         yield
-        while self._loop.snapshot.state is not FlightState.FLYING:
+        while not self._is(FlightState.FLYING):
             self._expect(FlightState.TAKING_OFF)
             yield
         yield from self._mission(self)
         self._recorder.measuring = False
         self.need(self.pilot.land("mission flown"))
         yield
-        while self._loop.snapshot.state is not FlightState.DISARMED:
+        while not self._is(FlightState.DISARMED):
             self._expect(FlightState.LANDING)
             yield
         self.success, self.outcome = True, "mission flown, landed"
@@ -232,6 +232,9 @@ class Flight:
         last = self._loop.snapshot
         if last.cause not in self.outcome:
             self.outcome += f"; then {last.state.value} ({last.cause})"
+
+    def _is(self, state: FlightState) -> bool:
+        return self._loop.snapshot.state is state
 
     def _expect(self, state: FlightState) -> None:
         now = self._loop.snapshot

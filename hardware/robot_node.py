@@ -1,0 +1,298 @@
+"""ROS 2 lifecycle node around one control loop: messages in and out; nothing in here is part of the control itself.
+
+configure: load the policy, replay its golden vectors, compare it with the driver; activate: connect and start the loop;
+deactivate: land, then idle. Topics, services and parameters are described in docs/run_on_a_robot.md.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import BatteryState, Imu
+from std_msgs.msg import Empty, String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+
+from robot_rl import registry
+from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.hardware import ros_messages as messages
+from robot_rl.hardware.control_loop import ControlLoop
+from robot_rl.hardware.monitors import BATTERY_SIGNAL
+from robot_rl.hardware.node_settings import NodeSettings, parse_driver_options
+from robot_rl.hardware.parameters import Setting, settings_of, with_values
+from robot_rl.hardware.supervisor import Answer
+from robot_rl.policy import Policy
+
+_OK, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class RobotNode(LifecycleNode):
+    """Hosts driver, policy and supervisor; see the module docstring."""
+
+    def __init__(self) -> None:
+        """Raises ConfigError when a parameter from a file or the command line is out of its range."""
+        super().__init__("robot_node")
+        self._loop: ControlLoop | None = None
+        self._rejected, self._last_rejection = 0, ""
+        # Requests are served while a lifecycle transition waits for a landing.
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._settings = {s.name: s for s in settings_of(NodeSettings)}
+        for item in self._settings.values():
+            self._declare(item)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self._create_interfaces()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check everything that can be checked without the robot."""
+        try:
+            settings = self.settings()
+            if not settings.policy:
+                raise ConfigError("parameter 'policy' is empty: give it the path of a policy file")
+            policy = Policy.load(settings.policy)
+            driver_type = registry.load("driver", settings.driver)
+            driver = driver_type(parse_driver_options(settings.driver_options, driver_type.Options))
+            self._loop = ControlLoop(
+                driver, policy, supervisor=settings.supervisor, reference=settings.reference, config=settings.loop
+            )
+        except RobotRlError as error:
+            self.get_logger().error(f"configure refused: {error}")
+            return _FAILURE
+        self._hardware = f"{driver.robot} ({driver.name})"
+        self._frames = settings.world_frame, settings.body_frame
+        self._period = 1.0 / settings.state_rate
+        self.get_logger().info(f"policy {settings.policy} fits {self._hardware}; its golden vectors are reproduced")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Connect to the robot and start the control loop; the motors stay idle until armed and told to take off."""
+        assert self._loop is not None
+        try:
+            self._loop.start()
+        except RobotRlError as error:
+            self.get_logger().error(f"activate refused: {error}")
+            return _FAILURE
+        self._clock_timers = [
+            self.create_timer(self._period, self._publish_state, self._group),
+            self.create_timer(1.0, self._publish_diagnostics, self._group),
+            self.create_timer(0.02, self._report_transitions, self._group),
+        ]
+        self._state_publisher.publish(String(data=self._loop.snapshot.state.value))
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Land if in the air, then idle and disconnect."""
+        self._end_loop(land=True)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget policy and driver."""
+        self._end_loop(land=False)
+        self._loop = None
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Idle motors, from any state."""
+        self._end_loop(land=False)
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Idle motors."""
+        self._end_loop(land=False)
+        return _OK
+
+    def settings(self) -> NodeSettings:
+        """The present parameters. Raises ConfigError when they contradict each other."""
+        return with_values(NodeSettings(), {name: self._value(name) for name in self._settings})
+
+    def end(self, hurry: Callable[[], bool]) -> None:
+        """Land for at most `landing_grace` s, or until `hurry()`; then idle. For the end of the process."""
+        if self._loop is not None:
+            deadline = time.monotonic() + float(self._value("landing_grace"))
+            self._loop.pilot.land("the node is ending")
+            while self._loop.snapshot.state.airborne and time.monotonic() < deadline and not hurry():
+                time.sleep(0.02)
+        self._end_loop(land=False)
+
+    def _create_interfaces(self) -> None:
+        def publish(kind: type, topic: str, qos: Any) -> Any:
+            return self.create_lifecycle_publisher(kind, topic, qos)
+
+        self._odometry = publish(Odometry, "odom", messages.SENSOR_QOS)
+        self._setpoint = publish(Odometry, "setpoint", messages.SENSOR_QOS)
+        self._imu = publish(Imu, "imu", messages.SENSOR_QOS)
+        self._battery = publish(BatteryState, "battery", messages.SENSOR_QOS)
+        self._diagnostics = publish(DiagnosticArray, "/diagnostics", messages.EVENT_QOS)
+        self._state_publisher = self.create_publisher(String, "state", messages.LATCHED_QOS)
+        for kind, topic, callback, qos in (
+            (PoseStamped, "goal_pose", self._on_goal, messages.EVENT_QOS),
+            (MultiDOFJointTrajectory, "reference", self._on_reference, messages.REFERENCE_QOS),
+            (Empty, "heartbeat", self._on_heartbeat, messages.SENSOR_QOS),
+        ):
+            self.create_subscription(kind, topic, callback, qos, callback_group=self._group)
+        arm = lambda request, pilot: pilot.arm() if request.data else pilot.disarm()  # noqa: E731
+        self._serve(SetBool, "arm", arm)
+        self._serve(Trigger, "take_off", lambda _, pilot: pilot.take_off())
+        self._serve(Trigger, "land", lambda _, pilot: pilot.land())
+        self._serve(Trigger, "emergency_stop", lambda _, pilot: pilot.emergency_stop("emergency stop service"))
+        self._serve(Trigger, "figure_eight", lambda _, pilot: pilot.figure_eight())
+
+    def _serve(self, kind: Any, name: str, request_of: Callable[[Any, Any], Answer]) -> None:
+        def serve(request: Any, response: Any) -> Any:
+            loop = self._running()
+            answer = Answer(False, "the node is not active") if loop is None else request_of(request, loop.pilot)
+            response.success, response.message = answer.accepted, answer.message
+            if not answer.accepted:
+                self.get_logger().warning(f"{name} refused: {answer.message}")
+            return response
+
+        self.create_service(kind, name, serve, callback_group=self._group)
+
+    def _on_goal(self, message: PoseStamped) -> None:
+        loop = self._running()
+        if loop is not None:
+            self._follow(lambda: loop.pilot.go_to(*messages.checked_goal(message, self._frames[0])), "goal")
+
+    def _on_reference(self, message: MultiDOFJointTrajectory) -> None:
+        loop = self._running()
+        if loop is not None:
+            self._follow(lambda: loop.pilot.stream(*messages.checked_reference(message, self._frames[0])), "reference")
+
+    def _on_heartbeat(self, _: Empty) -> None:
+        loop = self._running()
+        if loop is not None:
+            loop.pilot.heartbeat()
+
+    def _follow(self, request: Callable[[], Answer], what: str) -> None:
+        try:
+            answer = request()
+            reason = "" if answer.accepted else answer.message
+        except RobotRlError as error:
+            reason = str(error)
+        if reason:
+            self._rejected, self._last_rejection = self._rejected + 1, f"{what}: {reason}"
+            self.get_logger().warning(f"{what} rejected: {reason}", throttle_duration_sec=1.0)
+
+    def _publish_state(self) -> None:
+        loop = self._running()
+        if loop is None or "base_pos_w" not in loop.snapshot.signals:
+            return
+        now = loop.snapshot
+        measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - now.stamps["base_pos_w"]))
+        stamp = rclpy.time.Time(nanoseconds=max(measured, 0)).to_msg()
+        self._odometry.publish(messages.odometry_message(now.signals, stamp, *self._frames))
+        self._imu.publish(messages.imu_message(now.signals, stamp, self._frames[1]))
+        if now.setpoint is not None:
+            self._setpoint.publish(messages.setpoint_message(now.setpoint, stamp, self._frames[0]))
+        if BATTERY_SIGNAL in now.signals:
+            self._battery.publish(messages.battery_message(float(now.signals[BATTERY_SIGNAL][0]), stamp))
+
+    def _publish_diagnostics(self) -> None:
+        loop = self._running()
+        if loop is not None:
+            extra = {"rejected_messages": self._rejected, "last_rejection": self._last_rejection}
+            stamp = self.get_clock().now().to_msg()
+            name, stats = self.get_fully_qualified_name(), loop.take_stats()
+            self._diagnostics.publish(
+                messages.diagnostics_message(name, self._hardware, loop.snapshot, stats, stamp, extra)
+            )
+
+    def _report_transitions(self) -> None:
+        loop = self._loop
+        for change in loop.pilot.new_transitions() if loop is not None else ():
+            self._state_publisher.publish(String(data=change.after.value))
+            self.get_logger().info(f"{change.before.value} → {change.after.value}: {change.cause}")
+
+    def _running(self) -> ControlLoop | None:
+        return self._loop if getattr(self, "_clock_timers", None) else None
+
+    def _end_loop(self, land: bool) -> None:
+        if self._loop is not None:
+            self._loop.stop(land=land)
+            self._report_transitions()
+        for timer in getattr(self, "_clock_timers", []):
+            self.destroy_timer(timer)
+        self._clock_timers = []
+
+    def _declare(self, item: Setting) -> None:
+        descriptor = ParameterDescriptor(description=f"{item.description} ({item.allowed()})")
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        if isinstance(item.default, float) and item.low is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=item.low, to_value=item.high)]
+        if type(item.default) is int and item.low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(item.low), to_value=int(item.high or 0))]
+        try:
+            value = self.declare_parameter(item.name, default, descriptor).value
+        except (InvalidParameterValueException, InvalidParameterTypeException) as error:
+            raise ConfigError(f"parameter {item.name}: {error}; it must be {item.allowed()}") from error
+        item.checked(value if not isinstance(item.default, tuple) else tuple(value))
+
+    def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        changed = {p.name: p.value for p in parameters if p.name in self._settings}
+        if changed and self._loop is not None:
+            names = ", ".join(changed)
+            return SetParametersResult(successful=False, reason=f"{names}: deactivate and clean up the node first")
+        try:
+            with_values(self.settings(), {name: _plain(value) for name, value in changed.items()})
+        except RobotRlError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _value(self, name: str) -> Any:
+        return _plain(self.get_parameter(name).value)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as rclpy gives them, as tuples."""
+    return value if isinstance(value, (bool, int, float, str)) or value is None else tuple(value)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM: the first one lands, a second one stops the motors at once."""
+    signals: list[int] = []
+    ended = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        signals.append(number)
+        ended.set()
+
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    try:
+        node = RobotNode()
+    except RobotRlError as error:
+        rclpy.logging.get_logger("robot_node").fatal(str(error))
+        rclpy.shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=2)
+    executor.add_node(node)
+    try:
+        while rclpy.ok() and not ended.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    except ExternalShutdownException:
+        pass
+    finally:
+        node.end(hurry=lambda: len(signals) > 1)
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
