@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -40,6 +41,13 @@ def fast_tanh(x: Tensor) -> Tensor:
         return _FastTanhFunction.apply(x)  # type: ignore[no-any-return]
     x = x.clamp(-3.0, 3.0)
     return x * ((8.0 / 3.0) / (x * x + 3.0) + 1.0 / 9.0)
+
+
+def fast_tanh_(x: Tensor) -> Tensor:
+    """Overwrites x with fast_tanh(x), without gradient."""
+    x.clamp_(-3.0, 3.0)
+    denominator = (x * x).add_(3.0)
+    return torch.addcdiv(x.mul(1.0 / 9.0), x, denominator, value=8.0 / 3.0, out=x)
 
 
 class FastTanh(nn.Module):
@@ -98,6 +106,14 @@ def uniform_fan_in_init(network: nn.Sequential, generator: torch.Generator) -> N
             layer.bias.uniform_(-bound, bound, generator=generator)
 
 
+@torch.no_grad()
+def forward_no_grad(network: nn.Sequential, x: Tensor) -> Tensor:
+    """What `network(x)` gives for Linear and FastTanh layers, with activations in place and no module calls."""
+    for layer in network:
+        x = F.linear(x, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else fast_tanh_(x)
+    return x
+
+
 class StackedMlp(nn.Module):
     """`count` equally shaped networks evaluated as one batched matrix product per layer (twin critics).
 
@@ -117,12 +133,13 @@ class StackedMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate x (B, n), or (count, B, n) with own rows for each network → (count, B, outputs)."""
         h = x.expand(self.count, -1, -1) if x.dim() == 2 else x
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = torch.baddbmm(bias, h, weight)
-            if i < last:
-                h = fast_tanh(h)
-        return h
+        activate = fast_tanh if torch.is_grad_enabled() else fast_tanh_
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        for w, b in hidden:
+            h = activate(torch.baddbmm(b, h, w))
+        if weight.shape[2] == 1:  # A matrix product with one column takes three times as long as this.
+            return (h * weight.transpose(1, 2)).sum(2, keepdim=True) + bias
+        return torch.baddbmm(bias, h, weight)
 
     def first(self, x: Tensor) -> Tensor:
         """Network 0 with its weights held constant: x (B, n) → (B, outputs); gradients reach x only."""

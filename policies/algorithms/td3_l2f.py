@@ -34,6 +34,7 @@ from robot_rl.policies.networks import (
     FlatParameters,
     NumpyMlp,
     StackedMlp,
+    forward_no_grad,
     mlp,
     uniform_fan_in_init,
 )
@@ -200,7 +201,7 @@ class Td3L2f:
         c, b = self.config, self.config.batch_size
         rows = self.replay.sample_rows(2 * b, self.generator)
         with torch.no_grad():
-            next_action = self.pi_target(self.replay.gather_next("policy", rows))
+            next_action = forward_no_grad(self.pi_target, self.replay.gather_next("policy", rows))
             noise = torch.randn(next_action.shape, generator=self.generator).mul_(c.target_noise)
             next_action.add_(noise.clamp_(-c.target_noise_clip, c.target_noise_clip)).clamp_(-1.0, 1.0)
             next_input = torch.cat((self.replay.gather_next("critic", rows), next_action), 1)
