@@ -1,3 +1,124 @@
-HELP="x"
-def add_arguments(p): pass
-def main(a): return 0
+"""`robot-rl verify`: does every target compute the same function as the file's golden vectors and as PyTorch?"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HELP = "compare PyTorch, onnxruntime, the generated C on this computer and on emulated chips"
+TOLERANCE = 2e-6  # of each command's range
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("policy", type=Path)
+    parser.add_argument("--target", action="append", dest="targets", choices=("host", "cortex-m4", "rv32"),
+                        help="repeatable; default host")  # fmt: skip
+    parser.add_argument("--run", type=Path, help="run folder of this policy: PyTorch is compared too")
+    parser.add_argument("--states", type=int, default=1000, help="fresh states from simulated flights (default 1000)")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Largest difference of one target from onnxruntime, relative to each command's range; `golden` from the contract's vectors."""
+
+    target: str
+    states: float | None
+    golden: float | None
+    skipped: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        found = [x for x in (self.states, self.golden) if x is not None]
+        return self.skipped is None and bool(found) and max(found) <= TOLERANCE
+
+
+def main(arguments: argparse.Namespace) -> int:
+    differences = verify(
+        arguments.policy, arguments.targets or ["host"], run=arguments.run, states=arguments.states, seed=arguments.seed
+    )
+    print(f"difference relative to each command's range; allowed {TOLERANCE:g}")
+    for d in differences:
+        if d.skipped:
+            print(f"  {d.target:12} skipped: {d.skipped}")
+            continue
+        figures = [f"{name} {value:.1e}" for name, value in ((f"{arguments.states} states", d.states), ("golden", d.golden)) if value is not None]
+        print(f"  {d.target:12} {', '.join(figures)}  {'ok' if d.passed else 'DIFFERS'}")
+    return 0 if all(d.passed for d in differences) else 1
+
+
+def verify(policy: Path, targets: list[str], *, run: Path | None = None, states: int = 1000, seed: int = 1) -> list[Difference]:
+    """Replay golden vectors and fresh states on every target; a target that cannot be built is skipped with the reason."""
+    from robot_rl.errors import MissingDependency
+    from robot_rl.firmware_export.verify import compare_targets
+    from robot_rl.policy import Policy
+
+    loaded = Policy.load(policy, verify=False)
+    golden = loaded.verify()
+    inputs = flight_states(policy, states, seed)
+    out = [Difference("onnxruntime", None, max(golden.max_error.values()))]
+    if run is not None:
+        out.append(Difference("pytorch", torch_difference(run, loaded, inputs), None))
+    for target in targets:
+        try:
+            row = next(r for r in compare_targets(policy, ("onnxruntime", target), inputs) if r.target == target)
+            out.append(Difference(target, row.max_error, row.golden_error))
+        except MissingDependency as error:
+            out.append(Difference(target, None, None, str(error)))
+    return out
+
+
+def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(signals, memory) of `count` consecutive calls in flights of the policy itself, hover and figure-eight, several rates.
+
+    Raises:
+        ContractMismatch: the policy is not for the simulated robot.
+    """
+    from robot_rl.policy import Policy
+    from robot_rl.sim.quadrotor.numpy_sim import NumpyQuadrotor, NumpySimOptions
+    from robot_rl.sim.quadrotor.references import figure_eight
+
+    rng = np.random.default_rng(seed)
+    out: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    loaded = Policy.load(policy, verify=False)
+    rate = loaded.contract.rate
+    while len(out) < count:
+        dt = float(np.clip(rng.choice([rate.control_dt, 0.002, 0.005]), rate.min_dt, rate.max_dt))
+        sim = NumpyQuadrotor(dt=dt, seed=int(rng.integers(2**31)), options=NumpySimOptions(ground=False))
+        tilt = rng.normal(0, 0.25, 4) + (1, 0, 0, 0)
+        sim.reset(rng.uniform(-0.2, 0.2, 3), tilt, rng.uniform(-1, 1, 3), rng.uniform(-1, 1, 3), 1500.0)
+        loaded.reset()
+        moving, yaw = rng.random() < 0.5, rng.uniform(-0.5, 0.5)
+        for k in range(min(100, count - len(out))):
+            signals: dict[str, Any] = dict(sim.signals())
+            path = figure_eight(np, np.array([k * dt * moving]), period=5.5, ramp=0.3)
+            for name, value in (("target_pos_w", path.pos), ("target_lin_vel_w", path.vel), ("target_lin_acc_w", path.acc)):
+                signals[name] = np.asarray(value * (1.0 if moving else 0.0), dtype=np.float32).reshape(1, 3)
+            signals |= {"target_yaw": np.full((1, 1), yaw, np.float32), "time_step": np.full((1, 1), dt, np.float32)}
+            wanted = {s.name: signals[s.name][0] for s in loaded.contract.signals}
+            out.append((wanted, {n: np.array(v).reshape(v.shape[-len(m.shape):]) for (n, v), m in zip(loaded.memory.items(), loaded.contract.memory, strict=True)}))
+            sim.advance(loaded.act(wanted, time_step=dt)["rotor_speed_target"], dt)
+    return out
+
+
+def torch_difference(run: Path, loaded: Any, inputs: list[tuple[dict[str, Any], dict[str, Any]]]) -> float:
+    """Largest difference between onnxruntime and the run's PyTorch modules over the inputs."""
+    import torch
+
+    from robot_rl.commands.compose import load_trained, run_folder_of
+    from robot_rl.policies.deployed import DeployedPolicy
+    from robot_rl.policy import relative_error
+
+    trained = load_trained(run_folder_of(run))
+    deployed = DeployedPolicy(trained.observer, trained.actor, trained.action_map)
+    signals = {n: np.stack([s[n] for s, _ in inputs]) for n in inputs[0][0]}
+    memory = {n: np.stack([m[n] for _, m in inputs]) for n in inputs[0][1]}
+    found, _ = loaded.step_from(signals, memory)
+    with torch.no_grad():
+        wanted, _ = deployed({n: torch.from_numpy(v) for n, v in signals.items()}, {n: torch.from_numpy(v) for n, v in memory.items()})
+    spans = {c.name: np.subtract(c.upper, c.lower) for c in loaded.contract.commands}
+    return max(relative_error(found[n], wanted[n].numpy(), spans[n]) for n in found)
