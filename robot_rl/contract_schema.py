@@ -37,8 +37,7 @@ def validated(text: str) -> dict[str, Any]:
             schema version, a field that is missing, unknown or out of range, or fields that contradict each other.
         MissingDependency: `jsonschema` is not installed.
     """
-    data = _parsed(text)
-    _check_version(data)
+    data = check_version(text)
     problems = [_describe(error) for error in islice(_validator().iter_errors(data), _MAX_PROBLEMS)]
     if not problems:
         problems = list(islice(_contradictions(data), _MAX_PROBLEMS))
@@ -115,10 +114,16 @@ def _depth_exceeds(data: Any, limit: int) -> bool:
     return True
 
 
-def _check_version(data: dict[str, Any]) -> None:
+def check_version(text: str) -> dict[str, Any]:
+    """Only that the text is strict JSON and of the schema version this program reads; the rest is not checked.
+
+    Raises:
+        ContractError: it is not; says which version it has and what to do.
+    """
+    data = _parsed(text)
     version = data.get("schema_version")
     if version == SCHEMA_VERSION and type(version) is int:
-        return
+        return data
     if type(version) is not int:
         raise ContractError(f"the contract has no valid 'schema_version' (found {_short(repr(version))})")
     if version < SCHEMA_VERSION:

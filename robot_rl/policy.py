@@ -6,7 +6,7 @@ For one robot or a batch of environments; never imports torch. What may be sent 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -123,7 +123,7 @@ class Policy:
         if not np.isfinite(self._staged).all():
             raise NonFiniteSignal(self._culprit(self._inputs))
         following = 1 - self._now
-        self._session.run_with_iobinding(self._bindings[self._now])
+        _run(self._session.run_with_iobinding, self._bindings[self._now])
         if not np.isfinite(self._results[following]).all():
             raise NonFiniteSignal(self._culprit(self._outputs[following] | self._memory[following]), "output")
         self._now = following
@@ -152,9 +152,15 @@ class Policy:
             allowed = "1" if self._fixed_batch else "the same everywhere"
             raise SignalError(f"batch sizes {counts}; the batch size must be {allowed}")
         names = [c.name for c in self.contract.commands] + [f"memory_out.{m.name}" for m in self.contract.memory]
-        results = dict(zip(names, self._session.run(names, feed), strict=True))
+        results = dict(zip(names, _run(self._session.run, names, feed), strict=True))
+        count = len(next(iter(feed.values())))
         commands = {c.name: results[c.name] for c in self.contract.commands}
-        return commands, {m.name: results[f"memory_out.{m.name}"] for m in self.contract.memory}
+        following = {m.name: results[f"memory_out.{m.name}"] for m in self.contract.memory}
+        for c in self.contract.commands:
+            _check_shape(c.name, commands[c.name], (count, len(c.elements)))
+        for m in self.contract.memory:
+            _check_shape(f"memory_out.{m.name}", following[m.name], (count, *m.shape))
+        return commands, following
 
     def verify(self) -> GoldenReport:
         """Replay the contract's golden vectors one call at a time; this object's memory is not touched."""
@@ -254,6 +260,20 @@ def _session(model_bytes: bytes) -> Any:
         return onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class of their own
         raise ContractError(f"onnxruntime cannot run this graph: {str(error)[:300]}") from error
+
+
+def _run(call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except Exception as error:  # onnxruntime's errors share no base class of their own
+        raise ContractError(
+            f"onnxruntime stopped in the policy's graph: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _check_shape(name: str, values: Array, shape: tuple[int, ...]) -> None:
+    if values.shape != shape:
+        raise ContractError(f"the graph gives '{name}' the shape {values.shape}; its contract promises {shape}")
 
 
 def _views(shapes: Mapping[str, Sequence[int]], count: int) -> tuple[Array, dict[str, Array]]:

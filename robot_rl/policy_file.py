@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_rl.contract import CONTRACT_KEY, Contract
+from robot_rl.contract_schema import check_version
 from robot_rl.errors import ContractError, ContractMismatch, ExportError, MissingDependency
 
 if TYPE_CHECKING:
@@ -110,6 +111,9 @@ def check_graph(model: onnx.ModelProto, contract: Contract, where: str) -> None:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ContractError(f"'{where}' is not a valid ONNX model: {str(error).splitlines()[0][:300]}") from error
+    for value in (*model.graph.input, *model.graph.output):
+        if not isinstance(value.name, str):
+            raise ContractError(f"'{where}': the input or output name {value.name!r} is not UTF-8")
     differences = list(_interface_differences(model, contract))
     if differences:
         raise ContractMismatch(f"'{where}': the graph is not what its contract describes", differences)
@@ -164,7 +168,7 @@ def _parsed(data: bytes, where: str) -> onnx.ModelProto:
 
 
 def _contract_text(model: onnx.ModelProto, where: str) -> str:
-    found = [p.value for p in model.metadata_props if p.key == CONTRACT_KEY]
+    found: list[Any] = [p.value for p in model.metadata_props if p.key == CONTRACT_KEY]
     if not found:
         raise ContractError(
             f"'{where}' is an ONNX file without a contract, so a robot cannot know what to feed it. Export it with "
@@ -173,9 +177,11 @@ def _contract_text(model: onnx.ModelProto, where: str) -> str:
     sums = [p.value for p in model.metadata_props if p.key == CONTRACT_SHA256_KEY]
     if len(found) > 1 or len(sums) > 1:
         raise ContractError(f"'{where}' holds more than one contract; export it again")
+    if not isinstance(found[0], str):  # protobuf gives bytes where a text is not UTF-8
+        raise ContractError(f"'{where}': its contract is damaged (not UTF-8); export or copy the file again")
     if not sums or sums[0] != _sha256(found[0]):
         # A contract of another version may be checked in another way: say that first.
-        Contract.from_json(found[0])
+        check_version(found[0])
         raise ContractError(
             f"'{where}': its contract was changed after export (its SHA-256 differs). Export the policy again; limits, "
             "rates and gains are set there, not in the file."
@@ -254,11 +260,11 @@ Interface = dict[str, tuple[str, tuple[int | str, ...]]]
 
 def _declared(model: onnx.ModelProto) -> tuple[Interface, Interface]:
     """Inputs and outputs of the graph: name → (element type, dimensions); symbolic ones as text, unknown ones '?'."""
-    onnx = _onnx()
+    kinds = {number: name for name, number in _onnx().TensorProto.DataType.items()}
 
     def described(value: Any) -> tuple[str, tuple[int | str, ...]]:
         tensor = value.type.tensor_type
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type) if value.type.HasField("tensor_type") else "no tensor"
+        kind = kinds.get(tensor.elem_type, "unknown") if value.type.HasField("tensor_type") else "no tensor"
         dims = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
         return kind, dims
 

@@ -137,7 +137,9 @@ def test_numbers_that_float32_cannot_hold_are_refused(path: str, number: str) ->
         Contract.from_json(text)
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "3", "{", "[" * 100_000, '{"a": 1, "a": 2}', "\x00", '{"schema_version'])
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "3", "{", "[" * 100_000, '{"a": 1, "a": 2}', "\x00", '{"schema_version']
+)
 def test_text_that_is_no_contract_is_refused(text: str) -> None:
     with pytest.raises(ContractError):
         Contract.from_json(text)

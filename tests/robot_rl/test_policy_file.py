@@ -125,7 +125,9 @@ def test_a_changed_weight_is_refused(policy_path: Path) -> None:
 def test_a_changed_contract_is_refused(policy_path: Path, key: str) -> None:
     def loosen(model: onnx.ModelProto) -> None:
         entry = next(p for p in model.metadata_props if p.key == key)
-        old, new = ("2000.0", "2001.0") if key == CONTRACT_KEY else (entry.value[:1], "0" if entry.value[0] != "0" else "1")
+        old, new = (
+            ("2000.0", "2001.0") if key == CONTRACT_KEY else (entry.value[:1], "0" if entry.value[0] != "0" else "1")
+        )
         assert old in entry.value
         entry.value = entry.value.replace(old, new, 1)
 
@@ -214,6 +216,16 @@ def test_a_graph_that_breaks_onnx_is_refused(policy_path: Path) -> None:
 
     rewrite(policy_path, break_it, sign_graph=True)
     refused(policy_path, "not a valid ONNX model", "NoSuchOperator")
+
+
+def test_names_that_are_not_utf8_are_refused(policy_path: Path) -> None:
+    """Protobuf hands such names out as bytes."""
+    model = onnx.load_model_from_string(build_model().SerializeToString().replace(b"target_yaw", b"target_y\xff\xfe"))
+    rewrite(policy_path, lambda m: m.graph.CopyFrom(model.graph), sign_graph=True)
+    refused(policy_path)
+    data = write_policy(policy_path).read_bytes()
+    policy_path.write_bytes(data.replace(b"test-task", b"test-\xff\xfe\xfd\xfc"))
+    refused(policy_path, "not UTF-8")
 
 
 def test_every_difference_between_graph_and_contract_is_listed(policy_path: Path) -> None:
