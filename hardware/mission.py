@@ -12,13 +12,14 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -43,13 +44,19 @@ class MissionFailed(RobotRlError):
 
 @dataclass(frozen=True)
 class MissionResult:
-    """What `fly` returns. Errors in m against what this client asked for; times in s."""
+    """What `fly` returns. Errors in m against what this client asked for; times in s.
+
+    `rmse_to_setpoint_m` is the error against the robot's own reference, so without what the way over the network costs;
+    `loop` sums up the diagnostics heard meanwhile.
+    """
 
     mission: str
     success: bool
     outcome: str
     rmse_m: float | None = None
     max_error_m: float | None = None
+    rmse_to_setpoint_m: float | None = None
+    loop: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
     flown_s: float = 0.0
     states: tuple[str, ...] = ()
@@ -59,7 +66,8 @@ class MissionResult:
 
     def summary(self) -> dict[str, Any]:
         """Without the recorded flight."""
-        kept = ("mission", "success", "outcome", "rmse_m", "max_error_m", "samples", "flown_s", "states")
+        kept = ("mission", "success", "outcome", "rmse_m", "max_error_m", "rmse_to_setpoint_m", "samples", "flown_s")
+        kept += ("states", "loop")
         return {name: getattr(self, name) for name in kept}
 
 
@@ -71,9 +79,13 @@ class MissionClient(Node):
         self._robot, self._world = robot, world_frame
         self._lock = threading.Lock()
         self._odometry: list[tuple[float, Vector]] = []
+        self._setpoints: dict[float, Vector] = {}
+        self.loop = {"missed_ticks": 0.0, "period_error_p99_ms": 0.0, "interventions": 0.0}
         self._state, self.states, self._heard = "", [], 0.0
         self._beat_at = 0.0
         self.create_subscription(Odometry, "odom", self._on_odometry, messages.SENSOR_QOS)
+        self.create_subscription(Odometry, "setpoint", self._on_setpoint, messages.SENSOR_QOS)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, messages.EVENT_QOS)
         self.create_subscription(String, "state", self._on_state, messages.LATCHED_QOS)
         self._heartbeat = self.create_publisher(Empty, "heartbeat", messages.SENSOR_QOS)
         self._reference = self.create_publisher(MultiDOFJointTrajectory, "reference", messages.REFERENCE_QOS)
@@ -186,6 +198,12 @@ class MissionClient(Node):
         self.wait_in_flight("the end of the figure", send, 10.0 * seconds, "flying")
         return start, start + seconds
 
+    def setpoint_errors(self, start: float, end: float) -> Vector:
+        """Distances in m between odometry and the robot's own reference at the same stamps, between two ROS times."""
+        with self._lock:
+            pairs = [(p, self._setpoints[t]) for t, p in self._odometry if start <= t <= end and t in self._setpoints]
+        return np.array([np.linalg.norm(p - q) for p, q in pairs])
+
     def recorded(self, start: float, end: float) -> tuple[Vector, Vector]:
         """Odometry between two ROS times: stamps (T,) s and positions (T, 3) m."""
         with self._lock:
@@ -196,6 +214,17 @@ class MissionClient(Node):
         with self._lock:
             self._odometry.append((messages.seconds_of(message.header.stamp), messages.position_of(message)))
         self._heard = time.monotonic()
+
+    def _on_setpoint(self, message: Odometry) -> None:
+        with self._lock:
+            self._setpoints[messages.seconds_of(message.header.stamp)] = messages.position_of(message)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith(f"{self._robot}: control loop"):
+                values = {v.key: float(v.value) for v in status.values if v.key in self.loop}
+                worst = max(self.loop["period_error_p99_ms"], values.pop("period_error_p99_ms", 0.0))
+                self.loop = {k: self.loop[k] + values.get(k, 0.0) for k in self.loop} | {"period_error_p99_ms": worst}
 
     def _on_state(self, message: String) -> None:
         self._state = message.data
@@ -232,11 +261,14 @@ def fly(client: MissionClient, mission: str, seconds: float, period: float = 5.5
     stamps, pos = client.recorded(start, end)
     target = np.array([path.sample(t - start)[0] for t in stamps]).reshape(len(stamps), 3)
     errors = np.linalg.norm(pos - target, axis=1)[stamps >= counted_from]
+    own = client.setpoint_errors(counted_from, end)
     return MissionResult(
         mission=mission,
         success=True,
         outcome="mission flown, landed",
-        rmse_m=float(np.sqrt(np.mean(errors**2))) if len(errors) else None,
+        rmse_m=_rms(errors),
+        rmse_to_setpoint_m=_rms(own),
+        loop=client.loop,
         max_error_m=float(errors.max()) if len(errors) else None,
         samples=len(errors),
         flown_s=time.monotonic() - begun,
@@ -282,6 +314,10 @@ def main(args: list[str] | None = None) -> int:
         options.out.write_text(json.dumps(result.__dict__))
     sys.stdout.write(json.dumps(result.summary()) + "\n")
     return 0 if result.success else 1
+
+
+def _rms(errors: Vector) -> float | None:
+    return float(np.sqrt(np.mean(errors**2))) if len(errors) else None
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:

@@ -88,9 +88,14 @@ class Pilot:
         )
 
     def stream(
-        self, pos_w: Sequence[float], lin_vel_w: Sequence[float], lin_acc_w: Sequence[float], yaw: float | None = None
+        self,
+        pos_w: Sequence[float],
+        lin_vel_w: Sequence[float],
+        lin_acc_w: Sequence[float],
+        yaw: float | None = None,
+        age: float = 0.0,
     ) -> Answer:
-        """Follow a streamed set-point: (3,) m, m/s, m/s²; send the next one within 0.2 s."""
+        """Follow a streamed set-point: (3,) m, m/s, m/s², meant for `age` s ago; send the next one within 0.2 s."""
         self.heartbeat()
         values = _finite((*pos_w, *lin_vel_w, *lin_acc_w, 0.0 if yaw is None else yaw), 10)
         if values is None:
@@ -103,7 +108,8 @@ class Pilot:
         with self._lock:
             allowed = self._supervisor.accepts_goals()
             if allowed.accepted:
-                self.reference.stream(StreamedPoint((x, y, z), (vx, vy, vz), (ax, ay, az)), yaw)
+                point = StreamedPoint((x, y, z), (vx, vy, vz), (ax, ay, az))
+                self.reference.stream(point, yaw, min(max(age, 0.0), point.horizon))
             return allowed
 
     def figure_eight(self, period: float = 5.5, size: float = 1.0) -> Answer:

@@ -78,11 +78,15 @@ class FlightReference:
         """Follow `path` from its start; the present gap to it closes without a jump."""
         self._switch(path, yaw, None, self._lower)
 
-    def stream(self, point: StreamedPoint, yaw: float | None = None) -> None:
-        """Follow the newest streamed set-point, held in the box; where it jumps, the reference catches up smoothly."""
+    def stream(self, point: StreamedPoint, yaw: float | None = None, age: float = 0.0) -> None:
+        """Follow the newest streamed set-point, held in the box; where it jumps, the reference catches up smoothly.
+
+        Args:
+            age: seconds since the moment the set-point was meant for.
+        """
         inside = np.clip(np.asarray(point.pos_w), self._lower, self._upper)
         held = point if np.array_equal(inside, point.pos_w) else StreamedPoint(_triple(inside))
-        self._switch(held, yaw, None, self._lower)
+        self._switch(held, yaw, None, self._lower, age)
 
     @property
     def goal(self) -> Vector | None:
@@ -121,13 +125,16 @@ class FlightReference:
         now, tau = self.current, self._tau
         return now.pos_w + 2.0 * tau * now.lin_vel_w + tau**2 * now.lin_acc_w
 
-    def _switch(self, path: Path, yaw: float | None, speed: float | None, floor: Vector) -> None:
+    def _switch(self, path: Path, yaw: float | None, speed: float | None, floor: Vector, age: float = 0.0) -> None:
         """Move what the new path differs from the old one into the gap: the sum, and so the reference, stays."""
-        old, new = self._path.sample(self._path_time), path.sample(0.0)
+        old, new = self._path.sample(self._path_time), path.sample(age)
         jump, jump_vel, jump_acc = (b - a for a, b in zip(old, new, strict=True))
+        if isinstance(self._path, StreamedPoint) and isinstance(path, StreamedPoint):
+            # A stream is known piecewise, at constant acceleration: smoothing each step of it would lag by τ³ · jerk.
+            jump_acc = np.zeros(3)
         self._shift_gap(jump, jump_vel, jump_acc)
         self._point = self._point - jump
-        self._path, self._path_time, self._floor = path, 0.0, floor.copy()
+        self._path, self._path_time, self._floor = path, age, floor.copy()
         self._speed = min(speed or self.limits.max_speed, self.limits.max_speed)
         if yaw is not None:
             self._yaw_goal = float(yaw)

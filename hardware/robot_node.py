@@ -170,7 +170,12 @@ class RobotNode(LifecycleNode):
     def _on_reference(self, message: MultiDOFJointTrajectory) -> None:
         loop = self._running()
         if loop is not None:
-            self._follow(lambda: loop.pilot.stream(*messages.checked_reference(message, self._frames[0])), "reference")
+            age = self.get_clock().now().nanoseconds * 1e-9 - messages.seconds_of(message.header.stamp)
+            # Clocks of two computers that disagree by more than this say nothing about the age.
+            age = age if 0.0 <= age <= 0.2 else 0.0
+            self._follow(
+                lambda: loop.pilot.stream(*messages.checked_reference(message, self._frames[0]), age), "reference"
+            )
 
     def _on_heartbeat(self, _: Empty) -> None:
         loop = self._running()
