@@ -126,7 +126,7 @@ def violations(path: Path) -> list[str]:
         elif top in sys.stdlib_module_names or found.typing_only or top in layer.always:
             bad = False
         elif top in ROS:
-            bad = not is_ros_shell(path)
+            bad = not (is_ros_shell(path) or (composes(module) and found.inside_function))
         else:
             bad = not (top in layer.inside and found.inside_function)
         if bad:
