@@ -132,7 +132,7 @@ def _fault(commands: tuple[Command, ...], proposed: Mapping[str, Any] | None) ->
         try:
             with np.errstate(over="ignore"):
                 value = _array(proposed[command.name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return f"rejected:kind:{command.name}"
         if value.shape != (len(command.elements),):
             return f"rejected:shape:{command.name}"
