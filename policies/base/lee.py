@@ -31,18 +31,18 @@ class LeeConfig:
         feed_forward: share of the reference's acceleration and jerk that is used.
     """
 
-    position: float = gain(8.0, 1.0, 60.0)
-    velocity: float = gain(5.0, 1.0, 30.0)
-    vertical: float = gain(1.5, 0.5, 4.0)
-    integral: float = gain(0.8, 0.05, 6.0)
-    attitude: float = gain(120.0, 10.0, 2000.0)
-    rate: float = gain(20.0, 3.0, 120.0)
-    yaw_attitude: float = gain(10.0, 0.5, 300.0)
-    yaw_rate: float = gain(5.0, 0.5, 60.0)
-    torque_integral: float = gain(1.0, 0.05, 20.0)
+    position: float = gain(8.5, 1.0, 60.0)
+    velocity: float = gain(4.5, 1.0, 30.0)
+    vertical: float = gain(1.6, 0.5, 4.0)
+    integral: float = gain(1.2, 0.05, 6.0)
+    attitude: float = gain(250.0, 10.0, 2000.0)
+    rate: float = gain(28.0, 3.0, 120.0)
+    yaw_attitude: float = gain(40.0, 0.5, 300.0)
+    yaw_rate: float = gain(8.0, 0.5, 60.0)
+    torque_integral: float = gain(0.5, 0.05, 20.0)
     lead: float = gain(6.0, 1.0, 15.0)
-    max_tilt: float = gain(0.9, 0.3, 1.5)
-    max_position_error: float = gain(0.5, 0.1, 2.0)
+    max_tilt: float = gain(1.0, 0.3, 1.5)
+    max_position_error: float = gain(0.6, 0.1, 2.0)
     feed_forward: float = gain(1.0, 0.3, 1.5)
 
     def __post_init__(self) -> None:

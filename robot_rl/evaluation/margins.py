@@ -89,8 +89,7 @@ def margins(
 
     Args:
         required: share of episodes that must succeed, the same episodes at every point.
-        box: 1.0 counts vehicles that stay within ±1 m (still flying), 0.6 those that stay in L2F's box, where lack of
-            thrust alone costs some per cent.
+        box: 1.0 counts vehicles that stay within ±1 m (still flying), 0.6 those that stay in L2F's box.
         episodes: per point; with 120 the 95 % line is blurred by about ±4 points.
         halvings: bisection steps after the ends of the axis were tried.
 
@@ -108,7 +107,7 @@ def margins(
             return 0.0
         if summary is None:
             return 0.0
-        return summary.wide_survival.value if box == 1.0 else summary.survival.value
+        return (summary.wide_survival if box == 1.0 else summary.survival).value
 
     nominal = success(start)
     found = []
