@@ -14,6 +14,11 @@ from robot_rl import registry
 from robot_rl.errors import ConfigError
 from robot_rl.firmware_export.toolchain import COMPILE, program, run
 
+ALIASES = {
+    "cortex-m4": "stm32f405", "cortex-m7": "mps2-an500", "cortex-m33": "mps2-an505",
+}
+"""Processor → the emulated board that stands for it."""
+
 RUNTIME = Path(__file__).parent / "runtime"
 
 
@@ -113,16 +118,20 @@ def load_board(name: str) -> Board:
 
 
 def load_emulated(name: str) -> EmulatedBoard:
-    """The board called `name`, which must be one that can be emulated.
+    """The board called `name`, or the one that stands for a processor (`ALIASES`); it must be one that can be emulated.
 
     Raises:
         UnknownName: there is none; ConfigError: it exists but is not emulated.
     """
-    board = load_board(name)
+    board = load_board(ALIASES.get(name, name))
     if not isinstance(board, EmulatedBoard):
-        emulated = [n for n in registry.names("board") if isinstance(load_board(n), EmulatedBoard)]
-        raise ConfigError(f"board '{name}' cannot be emulated; these can: {', '.join(emulated)}")
+        raise ConfigError(f"board '{name}' cannot be emulated; these can: {', '.join(emulated_names())}")
     return board
+
+
+def emulated_names() -> list[str]:
+    """Boards that QEMU can run."""
+    return [n for n in registry.names("board") if isinstance(load_board(n), EmulatedBoard)]
 
 
 def _filled(file: str, **values: str) -> str:

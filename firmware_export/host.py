@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot_rl.errors import ExportError
+from robot_rl.errors import ExportError, NonFiniteSignal
 from robot_rl.firmware_export.generate import sources_of
 from robot_rl.firmware_export.interface import TIME_STEP, Interface
 from robot_rl.firmware_export.status import Status
@@ -35,11 +34,12 @@ class HostModel:
 
     def __init__(self, source: str | Path, *, flags: Sequence[str] = ()) -> None:
         compiler = program("cc", "running the generated C on this computer")
-        self._folder = Path(tempfile.mkdtemp(prefix="robot_rl_host_"))
+        self._scratch = tempfile.TemporaryDirectory(prefix="robot_rl_host_")
+        aside = Path(self._scratch.name)
         try:
-            folder, self.interface = sources_of(Path(source), self._folder / "source")
+            folder, self.interface = sources_of(Path(source), aside / "source")
             prefix = self.interface.prefix
-            library = self._folder / f"{prefix}.so"
+            library = aside / f"{prefix}.so"
             run(
                 [compiler, *COMPILE, "-fPIC", "-shared", *flags, folder / f"{prefix}.c", "-o", library, "-lm"],
                 "compiling the generated C",
@@ -62,15 +62,21 @@ class HostModel:
         return status, self.interface.unpack_commands(commands)
 
     def act(self, signals: Mapping[str, ArrayLike], time_step: float | None = None) -> Values:
-        """As `robot_rl.policy.Policy.act` for one vehicle; `time_step` in s is the time since the last call.
+        """As `robot_rl.policy.Policy.act` for one vehicle: signals (*shape), or (1, *shape) and then commands likewise.
+
+        `time_step` is the time since the last call in s; None means the contract's period.
 
         Raises:
+            SignalError: a signal is missing or has another size.
+            NonFiniteSignal: a signal is NaN or infinite.
             ExportError: the C answered with another code than OK.
         """
         status, commands = self.step(with_time_step(self.interface, signals, time_step))
+        if status is Status.BAD_SIGNAL:
+            raise NonFiniteSignal(not_finite(self.interface, signals))
         if status is not Status.OK:
             raise ExportError(f"the generated C returned {status.name}: {status.meaning}")
-        return commands
+        return as_given(self.interface, signals, commands)
 
     def evaluate(self, signals: Mapping[str, ArrayLike], memory: Mapping[str, ArrayLike]) -> tuple[Status, Values, Values]:
         """Pure: return code, commands and the memory afterwards."""
@@ -86,7 +92,7 @@ class HostModel:
 
     def close(self) -> None:
         """Remove the temporary files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.cleanup()
 
     def __enter__(self) -> HostModel:
         return self
@@ -105,6 +111,18 @@ def with_time_step(
     if not interface.adapts_to_time_step or (time_step is None and TIME_STEP in signals):
         return signals
     return {**signals, TIME_STEP: np.asarray([interface.clipped_time_step(time_step)], np.float32)}
+
+
+def as_given(interface: Interface, signals: Mapping[str, ArrayLike], commands: Values) -> Values:
+    """Commands with a leading dimension of one where the signals came with it."""
+    batched = any(np.ndim(signals[s.name]) > len(s.shape) for s in interface.signals if s.name in signals)
+    return {name: value[None] for name, value in commands.items()} if batched else commands
+
+
+def not_finite(interface: Interface, signals: Mapping[str, ArrayLike]) -> str:
+    """Name of the first signal that holds NaN or infinity."""
+    names = (s.name for s in interface.signals if s.name in signals)
+    return next((n for n in names if not np.isfinite(np.asarray(signals[n], np.float32)).all()), TIME_STEP)
 
 
 def _address(array: NDArray[Any]) -> ctypes.c_void_p:

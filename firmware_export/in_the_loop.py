@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot_rl.errors import DriverError
+from robot_rl.errors import DriverError, NonFiniteSignal
 from robot_rl.firmware_export import emulator as chip
 from robot_rl.firmware_export.board import load_emulated
 from robot_rl.firmware_export.generate import sources_of
-from robot_rl.firmware_export.host import Values, with_time_step
+from robot_rl.firmware_export.host import Values, as_given, not_finite, with_time_step
 from robot_rl.firmware_export.status import Status
 from robot_rl.firmware_export.toolchain import program
 
@@ -38,17 +38,18 @@ class EmulatedPolicy:
         target = load_emulated(board)
         program(target.qemu, f"emulating board '{board}'")
         program(target.compiler, f"building for board '{board}'")
-        self._folder = Path(tempfile.mkdtemp(prefix="robot_rl_chip_"))
+        self._scratch = tempfile.TemporaryDirectory(prefix="robot_rl_chip_")
+        aside = Path(self._scratch.name)
         self._emulator: chip.Emulator | None = None
         try:
-            folder, self.interface = sources_of(Path(source), self._folder / "source")
-            build = self._folder / "build"
+            folder, self.interface = sources_of(Path(source), aside / "source")
+            build = aside / "build"
             build.mkdir()
             prefix = self.interface.prefix
             for file in (f"{prefix}.c", f"{prefix}.h"):
                 shutil.copy(folder / file, build / file)
             target.write_project(build, prefix)
-            elf = self._folder / "policy.elf"
+            elf = aside / "policy.elf"
             target.build(build, [f"{prefix}.c", "serve.c", target.startup], elf)
             self._emulator = chip.Emulator(target, elf, time_limit=time_limit)
             self.status = self._status(chip.INIT)
@@ -73,15 +74,21 @@ class EmulatedPolicy:
         return Status(int(status[0])), self.interface.unpack_commands(words[0])
 
     def act(self, signals: Mapping[str, ArrayLike], time_step: float | None = None) -> Values:
-        """As `robot_rl.policy.Policy.act` for one vehicle; `time_step` in s is the time since the last call.
+        """As `robot_rl.policy.Policy.act` for one vehicle: signals (*shape), or (1, *shape) and then commands likewise.
+
+        `time_step` is the time since the last call in s; None means the contract's period.
 
         Raises:
+            SignalError: a signal is missing or has another size.
+            NonFiniteSignal: a signal is NaN or infinite.
             DriverError: the chip answered with another code than OK, died or hangs.
         """
         status, commands = self.step(with_time_step(self.interface, signals, time_step))
+        if status is Status.BAD_SIGNAL:
+            raise NonFiniteSignal(not_finite(self.interface, signals))
         if status is not Status.OK:
             raise DriverError(f"the policy on the emulated chip returned {status.name}: {status.meaning}")
-        return commands
+        return as_given(self.interface, signals, commands)
 
     def evaluate_many(
         self, inputs: Sequence[tuple[Mapping[str, ArrayLike], Mapping[str, ArrayLike]]]
@@ -112,7 +119,7 @@ class EmulatedPolicy:
         if self._emulator is not None:
             self._emulator.close()
             self._emulator = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.cleanup()
 
     def __enter__(self) -> EmulatedPolicy:
         return self

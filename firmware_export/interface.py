@@ -16,16 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot_rl.contract import Command, Contract, Golden, GoldenStep, Memory, Rate
-from robot_rl.errors import ConfigError, ContractError, ExportError
+from robot_rl.errors import ContractError, ExportError, SignalError
 from robot_rl.firmware_export.ir import Graph
 from robot_rl.signals import Signal
 
 TIME_STEP = "time_step"
 MEMORY_IN, MEMORY_OUT = "memory_in.", "memory_out."
 _KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while class new this "
-    "delete private public protected template virtual namespace operator bool true false".split()
+    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "class", "new", "this", "delete", "private", "public", "protected", "template", "virtual", "namespace", "operator", "bool", "true", "false"]
 )
 
 
@@ -82,7 +80,7 @@ class Interface:
         """Signals by name → (signal_words,) float32.
 
         Raises:
-            ConfigError: a signal is missing or has another size.
+            SignalError: a signal is missing or has another size.
         """
         return _packed("signal", signals, [(s.name, s.shape) for s in self.signals])
 
@@ -200,12 +198,12 @@ def _unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _packed(what: str, values: Mapping[str, ArrayLike], wanted: list[tuple[str, tuple[int, ...]]]) -> NDArray[np.float32]:
     missing = [name for name, _ in wanted if name not in values]
     if missing:
-        raise ConfigError(f"{what} {', '.join(missing)} missing; this policy needs {', '.join(n for n, _ in wanted)}")
+        raise SignalError(f"{what} {', '.join(missing)} missing; this policy needs {', '.join(n for n, _ in wanted)}")
     parts = []
     for name, shape in wanted:
         array = np.asarray(values[name], np.float32)
         if array.size != _size(shape):
-            raise ConfigError(f"{what} '{name}' has shape {array.shape}; this policy needs {shape} for one vehicle")
+            raise SignalError(f"{what} '{name}' has shape {array.shape}; this policy needs {shape} for one vehicle")
         parts.append(array.ravel())
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 

@@ -14,7 +14,15 @@ from onnx.reference import ReferenceEvaluator
 
 from robot_rl.contract import CONTRACT_KEY, Golden, GoldenStep
 from robot_rl.errors import ExportError
-from robot_rl.firmware_export.interface import MEMORY_IN, MEMORY_OUT, Defaults, Interface, assumed, from_contract
+from robot_rl.firmware_export.interface import (
+    MEMORY_IN,
+    MEMORY_OUT,
+    TIME_STEP,
+    Defaults,
+    Interface,
+    assumed,
+    from_contract,
+)
 from robot_rl.firmware_export.ir import Graph
 from robot_rl.firmware_export.simplify import static_graph
 from robot_rl.policy_file import read_policy_file
@@ -82,6 +90,8 @@ def _with_own_golden(interface: Interface, graph: Graph, model: onnx.ModelProto)
     steps = []
     for _ in range(_OWN_GOLDEN_STEPS):
         feeds = {n: rng.standard_normal(graph.tensors[n].shape).astype(np.float32) for n in graph.inputs}
+        if TIME_STEP in feeds:
+            feeds[TIME_STEP][...] = interface.rate.control_dt
         answers = dict(zip(names, reference.run(None, feeds), strict=True))
         if not all(np.isfinite(a).all() for a in answers.values()):
             raise ExportError("the model answers random normal inputs with NaN or infinity; it has no usable self-test")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robot_rl.errors import ExportError
 from robot_rl.firmware_export.arena import Arena
-from robot_rl.firmware_export.ir import Graph, Node
+from robot_rl.firmware_export.ir import Graph
 from robot_rl.firmware_export.lower import Buffer, Call, Copy, Loop, Program, Step
 from robot_rl.firmware_export.number import literal
 from robot_rl.firmware_export.operator import Elementwise, Helper, Kernel, Unsupported, operators
@@ -251,7 +251,3 @@ def _comment(text: str) -> str:
     """Text that can stand inside a C comment."""
     return "".join(c if 32 <= ord(c) < 127 else "?" for c in text).replace("*/", "* /").replace("/*", "/ *")[:60]
 
-
-def mentioned(node: Node) -> str:
-    """Node name and operator, safe inside a comment."""
-    return _comment(f"{node.op} {node.name}")

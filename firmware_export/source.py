@@ -12,8 +12,8 @@ import numpy as np
 from robot_rl.errors import ExportError
 from robot_rl.firmware_export.arena import Arena, packed, with_loops_in_place
 from robot_rl.firmware_export.interface import MEMORY_IN, MEMORY_OUT, TIME_STEP, Interface, c_names
-from robot_rl.firmware_export.lower import lowered
 from robot_rl.firmware_export.load import LoadedPolicy
+from robot_rl.firmware_export.lower import lowered
 from robot_rl.firmware_export.number import float_literal, initialiser
 from robot_rl.firmware_export.render import Code, Weight, rendered
 

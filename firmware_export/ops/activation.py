@@ -15,8 +15,10 @@ TANH = Helper(
     "tanh",
     """static inline float {p}_tanh(float x)
 {{
-    const float c = x > 8.1f ? 8.1f : (x < -8.1f ? -8.1f : x);
-    const float z = c * c;
+    const float z = x * x;
+    if (z > 65.61f) {{
+        return x < 0.0f ? -1.0f : 1.0f;
+    }}
     float n = -1.0976536e-13f;
     float d = 2.6003981e-04f;
     n = n * z + 6.161009e-11f;
@@ -28,7 +30,7 @@ TANH = Helper(
     d = d * z + 2.4641e-02f;
     d = d * z + 4.6450043e-01f;
     d = d * z + 1.0f;
-    return c * n / d;
+    return x * n / d;
 }}
 """,
 )
@@ -54,10 +56,6 @@ def _leaky_relu(node: Node, graph: Graph, x: Sequence[str]) -> str:
     return f"({x[0]} < 0.0f ? {_alpha(node, 0.01)} * {x[0]} : {x[0]})"
 
 
-def _elu(node: Node, graph: Graph, x: Sequence[str]) -> str:
-    return f"({x[0]} < 0.0f ? {_alpha(node, 1.0)} * (expf({x[0]}) - 1.0f) : {x[0]})"
-
-
 def _hard_sigmoid(node: Node, graph: Graph, x: Sequence[str]) -> str:
     return f"{{p}}_unit({_alpha(node, 0.2)} * {x[0]} + {_alpha(node, 0.5, 'beta')})"
 
@@ -71,6 +69,5 @@ OPERATORS = {
     "Sigmoid": Elementwise(_sigmoid, (TANH,)),
     "Relu": Elementwise(_relu),
     "LeakyRelu": Elementwise(_leaky_relu),
-    "Elu": Elementwise(_elu),
     "HardSigmoid": Elementwise(_hard_sigmoid, (UNIT,)),
 }

@@ -1,4 +1,4 @@
-"""Matrix products. By a constant matrix: weights are packed for a kernel that keeps 4 sums and 4 inputs in registers."""
+"""Matrix products. By a constant matrix: weights are packed for kernels that keep a block of sums in registers."""
 
 from __future__ import annotations
 
@@ -11,57 +11,54 @@ from robot_rl.firmware_export.ir import Graph, Node
 from robot_rl.firmware_export.operator import Helper, Kernel, Unsupported
 from robot_rl.firmware_export.render import KernelWriter
 
-BLOCK = 4
+UNROLLED = 4
+"""Columns handled per turn of the inner loop."""
 
-# Weights lie block by block: for 4 outputs, all columns, 4 weights each. Each weight is loaded once and each input once per
-# 4 outputs; 4 sums, 4 inputs and the weights in flight fit into the 32 single registers of a Cortex-M4F.
-DENSE4 = Helper(
-    "dense4",
-    """static void {p}_dense4(const float *restrict w, const float *restrict b, const float *restrict x, float *restrict y,
-    size_t columns, size_t blocks)
-{{
-    for (; blocks > 0; --blocks) {{
+
+def _block(rows: int) -> Helper:
+    """Kernel for `rows` outputs at a time.
+
+    Weights lie block by block: all columns, `rows` weights each. Every weight is loaded once, every input once per block; the
+    sums, an input and the weights in flight fit into the 32 single registers of a Cortex-M4F.
+    """
+    sums = [f"s{r}" for r in range(rows)]
+
+    def macs(column: int, depth: str) -> str:
+        return "\n".join(f"{depth}{s} += w[{column * rows + r}] * v{column};" for r, s in enumerate(sums))
+
+    loads = ", ".join(f"v{c} = v[{c}]" for c in range(UNROLLED))
+    starts = ",\n            ".join(f"{s} = b ? b[{r}] : 0.0f" for r, s in enumerate(sums))
+    body = "\n".join(macs(c, " " * 12) for c in range(UNROLLED))
+    stores = "\n".join(f"        y[{r}] = {s};" for r, s in enumerate(sums))
+    return Helper(
+        f"dense{rows}",
+        f"""static void {{p}}_dense{rows}(const float *restrict w, const float *restrict b, const float *restrict x,
+    float *restrict y, size_t columns, size_t blocks)
+{{{{
+    for (; blocks > 0; --blocks) {{{{
         const float *restrict v = x;
-        float s0 = b ? b[0] : 0.0f, s1 = b ? b[1] : 0.0f, s2 = b ? b[2] : 0.0f, s3 = b ? b[3] : 0.0f;
-        for (size_t k = columns / 4; k > 0; --k) {{
-            const float v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
-            s0 += w[0] * v0;
-            s1 += w[1] * v0;
-            s2 += w[2] * v0;
-            s3 += w[3] * v0;
-            s0 += w[4] * v1;
-            s1 += w[5] * v1;
-            s2 += w[6] * v1;
-            s3 += w[7] * v1;
-            s0 += w[8] * v2;
-            s1 += w[9] * v2;
-            s2 += w[10] * v2;
-            s3 += w[11] * v2;
-            s0 += w[12] * v3;
-            s1 += w[13] * v3;
-            s2 += w[14] * v3;
-            s3 += w[15] * v3;
-            w += 16;
-            v += 4;
-        }}
-        for (size_t k = columns % 4; k > 0; --k) {{
+        float {starts};
+        for (size_t k = columns / {UNROLLED}; k > 0; --k) {{{{
+            const float {loads};
+{body}
+            w += {rows * UNROLLED};
+            v += {UNROLLED};
+        }}}}
+        for (size_t k = columns % {UNROLLED}; k > 0; --k) {{{{
             const float v0 = *v++;
-            s0 += w[0] * v0;
-            s1 += w[1] * v0;
-            s2 += w[2] * v0;
-            s3 += w[3] * v0;
-            w += 4;
-        }}
-        y[0] = s0;
-        y[1] = s1;
-        y[2] = s2;
-        y[3] = s3;
-        y += 4;
-        b = b ? b + 4 : b;
-    }}
-}}
+{macs(0, " " * 12)}
+            w += {rows};
+        }}}}
+{stores}
+        y += {rows};
+        b = b ? b + {rows} : b;
+    }}}}
+}}}}
 """,
-)
+    )
+
+
+BLOCKS = {rows: _block(rows) for rows in (8, 4)}
 
 # The outputs left over, one row of weights each.
 DENSE1 = Helper(
@@ -81,27 +78,43 @@ DENSE1 = Helper(
 )
 
 
+def parts(outputs: int) -> list[tuple[int, int, int]]:
+    """How the outputs are divided: (first output, outputs per block, number of blocks), one output per block at the end."""
+    result, start = [], 0
+    for rows in (*BLOCKS, 1):
+        count = (outputs - start) // rows
+        if count:
+            result.append((start, rows, count))
+            start += rows * count
+    return result
+
+
 def packed(matrix: NDArray[Any]) -> NDArray[np.float32]:
     """Weights (outputs, inputs) in the order in which the kernels read them; same number of elements."""
     matrix = matrix.astype(np.float32)
-    whole = matrix.shape[0] // BLOCK * BLOCK
-    blocks = matrix[:whole].reshape(-1, BLOCK, matrix.shape[1]).transpose(0, 2, 1)
-    return np.concatenate([blocks.ravel(), matrix[whole:].ravel()])
+    pieces = []
+    for start, rows, count in parts(matrix.shape[0]):
+        block = matrix[start:start + rows * count].reshape(count, rows, matrix.shape[1])
+        pieces.append(block.transpose(0, 2, 1).ravel())
+    return np.concatenate(pieces)
 
 
 def dense(writer: KernelWriter, matrix: NDArray[Any], bias: NDArray[Any] | None, x: str, y: str, origin: str) -> None:
-    """y = matrix·x + bias for one vector; matrix (outputs, inputs)."""
+    """Y = matrix·x + bias for one vector; matrix (outputs, inputs)."""
     outputs, inputs = matrix.shape
-    blocks = outputs // BLOCK
     weights = writer.weight(packed(matrix), origin)
     biases = None if bias is None else writer.weight(bias, f"{origin} (bias)")
-    if blocks:
-        writer.use(DENSE4)
-        writer.line(f"{{p}}_dense4({weights}, {biases or 'NULL'}, {x}, {y}, {inputs}, {blocks});")
-    for row in range(blocks * BLOCK, outputs):
-        writer.use(DENSE1)
-        start = f"{biases}[{row}]" if biases else "0.0f"
-        writer.line(f"({y})[{row}] = {{p}}_dense1({weights} + {row * inputs}, {start}, {x}, {inputs});")
+    for start, rows, count in parts(outputs):
+        if rows == 1:
+            writer.use(DENSE1)
+            for row in range(start, outputs):
+                first = f"{biases}[{row}]" if biases else "0.0f"
+                writer.line(f"({y})[{row}] = {{p}}_dense1({_at(weights, row * inputs)}, {first}, {x}, {inputs});")
+        else:
+            writer.use(BLOCKS[rows])
+            offsets = _at(biases, start) if biases else "NULL"
+            where = f"{_at(weights, start * inputs)}, {offsets}, {x}, {_at(y, start)}"
+            writer.line(f"{{p}}_dense{rows}({where}, {inputs}, {count});")
     writer.count(outputs * inputs)
 
 
