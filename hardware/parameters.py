@@ -61,14 +61,12 @@ class Setting:
         return value
 
     def _number(self, value: Any, kind: type) -> Any:
-        if (
-            isinstance(value, (bool, str))
-            or not isinstance(value, (int, float))
-            or (kind is int and value != int(value))
-        ):
+        if isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
             raise TypeError
         if not math.isfinite(value) or (self.low is not None and not self.low <= value <= (self.high or 0.0)):
             raise ConfigError(f"{self.name} = {value!r}: must be {self.allowed()}")
+        if kind is int and value != int(value):
+            raise TypeError
         return kind(value)
 
 

@@ -181,6 +181,7 @@ class Flight:
         self._loop, self._recorder, self._clock, self._mission = loop, recorder, clock, mission
         self.pilot, self.seconds = loop.pilot, seconds
         self.success, self.outcome = False, "not started"
+        self._counts_from = 0.0
         self._script = self._whole()
 
     def over(self) -> bool:
@@ -203,9 +204,8 @@ class Flight:
     def stay(self, seconds: float) -> Script:
         """Let `seconds` pass in the air; the first 2 s of the mission do not count for its error."""
         end = self._clock.now() + seconds
-        counts_from = end if self._recorder.measuring else self._clock.now() + 2.0
         while self._clock.now() < end:
-            self._recorder.measuring = self._recorder.measuring or self._clock.now() >= counts_from
+            self._recorder.measuring = self._clock.now() >= self._counts_from
             self._expect(FlightState.FLYING)
             yield
 
@@ -217,6 +217,7 @@ class Flight:
         while not self._is(FlightState.FLYING):
             self._expect(FlightState.TAKING_OFF)
             yield
+        self._counts_from = self._clock.now() + 2.0
         yield from self._mission(self)
         self._recorder.measuring = False
         self.need(self.pilot.land("mission flown"))
