@@ -1,7 +1,7 @@
 """Gymnasium faces of the registered tasks; importing this module registers them.
 
-`gymnasium.make("robot_rl/QuadrotorHover-v0")` is one environment in numpy, `make_vec(..., num_envs=N)` the whole batch; both
-take the task's options, for example `options={"delay.max": 0.02}`.
+`gymnasium.make("robot_rl/QuadrotorHover-v0")` is one environment in numpy, `make_vec(..., num_envs=N)` the whole batch;
+both take the task's options, for example `options={"delay.max": 0.02}`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tell Gymnasium which tasks there are, without loading torch: usable as a plug-in that runs when Gymnasium is imported."""
+"""Tell Gymnasium which tasks there are without loading torch: usable as a plug-in that runs when Gymnasium starts."""
 
 from __future__ import annotations
 

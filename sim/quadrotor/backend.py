@@ -74,7 +74,17 @@ def _eager() -> Stepper:
 
 @lru_cache(maxsize=1)
 def _inductor() -> Stepper:
-    return Stepper("inductor", torch.compile(_plain, dynamic=None), torch.compile(_delayed, dynamic=None))
+    # One kernel for both: the durations are an array, and the delayed step calls it twice. Compiling the two pieces as
+    # one takes minutes with g++.
+    compiled = torch.compile(equations.step, dynamic=True)
+
+    def run_plain(state: Tensor, params: Tensor, command: Tensor, dt: float) -> Tensor:
+        return compiled(torch, state, params, command, torch.full_like(state[0], dt))
+
+    def run_delayed(state: Tensor, params: Tensor, before: Tensor, after: Tensor, switch: Tensor, dt: float) -> Tensor:
+        return compiled(torch, compiled(torch, state, params, before, switch), params, after, dt - switch)
+
+    return Stepper("inductor", run_plain, run_delayed)
 
 
 @lru_cache(maxsize=1)
