@@ -1,4 +1,6 @@
-"""Where the intermediate arrays lie: loops work in place where they can, and arrays that never live together share memory."""
+"""Where the intermediate arrays lie: loops work in place where they can, and arrays that never live together share
+memory.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ def with_loops_in_place(program: Program) -> Program:
                     names.update({k: target for k, v in names.items() if v == output.buffer})
                     last_use[target] = max(last_use[target], last_use.get(output.buffer, index))
                     step = renamed(step, {output.buffer: target})
+                    assert isinstance(step, Loop)
         steps.append(step)
     kept = {k: b for k, b in program.buffers.items() if k not in names}
     return Program(program.graph, steps, kept)
@@ -45,8 +48,12 @@ def _reusable(step: Loop, output: str, program: Program, last_use: dict[str, int
         buffer = program.buffers[leaf.buffer]
         same = all(v.contiguous and v.offset == 0 for v in step.leaves.values() if v.buffer == leaf.buffer)
         if (
-            buffer.place == "arena" and buffer.kind == wanted.kind and buffer.size == wanted.size and same
-            and leaf.buffer not in taken and last_use[leaf.buffer] == index
+            buffer.place == "arena"
+            and buffer.kind == wanted.kind
+            and buffer.size == wanted.size
+            and same
+            and leaf.buffer not in taken
+            and last_use[leaf.buffer] == index
         ):
             return leaf.buffer
     return None
@@ -70,7 +77,8 @@ def packed(program: Program) -> Arena:
     words = {"float": 0, "int": 0}
     for pool in words:
         members = [
-            b for b in program.buffers.values()
+            b
+            for b in program.buffers.values()
             if b.place == "arena" and b.name in born and (b.kind == "float") == (pool == "float")
         ]
         placed: list[tuple[int, int, str]] = []

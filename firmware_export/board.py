@@ -15,7 +15,9 @@ from robot_rl.errors import ConfigError
 from robot_rl.firmware_export.toolchain import COMPILE, program, run
 
 ALIASES = {
-    "cortex-m4": "stm32f405", "cortex-m7": "mps2-an500", "cortex-m33": "mps2-an505",
+    "cortex-m4": "stm32f405",
+    "cortex-m7": "mps2-an500",
+    "cortex-m33": "mps2-an505",
 }
 """Processor → the emulated board that stands for it."""
 
@@ -71,17 +73,27 @@ class EmulatedBoard:
             (folder / file).write_text((RUNTIME / file).read_text())
         (folder / "board.ld").write_text(self.linker_script())
         (folder / "served_policy.h").write_text(_filled("served_policy.h.in", p=prefix, P=prefix.upper()))
-        (folder / "Makefile").write_text(_filled(
-            "Makefile.in", prefix=prefix, board=self.name, compiler=self.compiler,
-            flags=" ".join((*COMPILE, *self.flags)), startup=self.startup, libraries=" ".join(self.libraries),
-            run=" ".join(self.run_command("$(ELF)")).replace("$(ELF)", "$$(ELF)").replace("$$", "$"),
-        ))
+        (folder / "Makefile").write_text(
+            _filled(
+                "Makefile.in",
+                prefix=prefix,
+                board=self.name,
+                compiler=self.compiler,
+                flags=" ".join((*COMPILE, *self.flags)),
+                startup=self.startup,
+                libraries=" ".join(self.libraries),
+                run=" ".join(self.run_command("$(ELF)")).replace("$(ELF)", "$$(ELF)").replace("$$", "$"),
+            )
+        )
 
     def linker_script(self) -> str:
         """For GNU ld."""
         return _filled(
-            "board.ld.in", code_origin=hex(self.code.origin), code_length=str(self.code.length),
-            ram_origin=hex(self.ram.origin), ram_length=str(self.ram.length),
+            "board.ld.in",
+            code_origin=hex(self.code.origin),
+            code_length=str(self.code.length),
+            ram_origin=hex(self.ram.origin),
+            ram_length=str(self.ram.length),
         )
 
     def build(self, folder: Path, sources: list[str], elf: Path, extra: tuple[str, ...] = ()) -> None:
@@ -94,8 +106,20 @@ class EmulatedBoard:
         compiler = program(self.compiler, f"building for board '{self.name}'")
         run(
             [
-                compiler, *COMPILE, *self.flags, *extra, "-I", folder, *(folder / s for s in sources), "-o", elf,
-                "-nostartfiles", "-T", folder / "board.ld", "-Wl,--gc-sections", *self.libraries,
+                compiler,
+                *COMPILE,
+                *self.flags,
+                *extra,
+                "-I",
+                folder,
+                *(folder / s for s in sources),
+                "-o",
+                elf,
+                "-nostartfiles",
+                "-T",
+                folder / "board.ld",
+                "-Wl,--gc-sections",
+                *self.libraries,
             ],
             f"building for board '{self.name}'",
         )
@@ -103,8 +127,18 @@ class EmulatedBoard:
     def run_command(self, elf: str | Path) -> list[str]:
         """How QEMU runs a program, with the program's semihosting on standard input and output."""
         return [
-            self.qemu, *self.machine, "-display", "none", "-serial", "none", "-monitor", "none",
-            "-semihosting-config", "enable=on,target=native", "-kernel", str(elf),
+            self.qemu,
+            *self.machine,
+            "-display",
+            "none",
+            "-serial",
+            "none",
+            "-monitor",
+            "none",
+            "-semihosting-config",
+            "enable=on,target=native",
+            "-kernel",
+            str(elf),
         ]
 
 

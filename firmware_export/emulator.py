@@ -18,8 +18,12 @@ from robot_rl.firmware_export.toolchain import program
 MAGIC = 0x31514C52
 STEP, EVALUATE, SELF_TEST, RESET, EXIT, STACK, INIT = range(1, 8)
 _IN_FLIGHT = 32 * 1024
-"""Bytes sent before the answers are read: below what a pipe holds, so that neither side waits for the other for ever."""
-_EXIT_CODES = {112: "a fault on the chip (illegal access or instruction)", 113: "it could not write", 115: "a bad request"}
+"""Bytes sent before the answers are read: below what a pipe holds, so that neither side blocks the other."""
+_EXIT_CODES = {
+    112: "a fault on the chip (illegal access or instruction)",
+    113: "it could not write",
+    115: "a bad request",
+}
 
 
 class Emulator:
@@ -40,7 +44,11 @@ class Emulator:
         self._time_limit = time_limit
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            board.run_command(elf), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0,
+            board.run_command(elf),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
             start_new_session=True,  # Ctrl-C ends our program first, which then closes the emulator in order
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -70,14 +78,16 @@ class Emulator:
         per_batch = max(1, _IN_FLIGHT // max(1, answer_bytes, len(items[0])))
         answers = []
         for start in range(0, len(items), per_batch):
-            batch = items[start:start + per_batch]
+            batch = items[start : start + per_batch]
             frame = struct.pack("<3I", MAGIC, operation, len(batch))
             self._send(frame + b"".join(batch))
             answer = self._receive(len(frame) + answer_bytes * len(batch))
-            if answer[:len(frame)] != frame:
+            if answer[: len(frame)] != frame:
                 self.close()
-                raise DriverError(f"{self._what} answered {answer[:12]!r} instead of {frame!r}; the connection is out of step")
-            answers.append(answer[len(frame):])
+                raise DriverError(
+                    f"{self._what} answered {answer[:12]!r} instead of {frame!r}; the connection is out of step"
+                )
+            answers.append(answer[len(frame) :])
         return b"".join(answers)
 
     def close(self) -> None:
@@ -95,7 +105,7 @@ class Emulator:
             raise self._death()
         try:
             while data:
-                data = data[os.write(self._input, data):]
+                data = data[os.write(self._input, data) :]
         except OSError as error:
             raise self._death() from error
 

@@ -22,8 +22,12 @@ def with_biases(graph: Graph) -> Graph:
         matrix, bias = graph.tensors[product.inputs[1]], graph.tensors[bias_name]
         left, out = graph.tensors[product.inputs[0]], graph.tensors[add.outputs[0]]
         fits = (
-            matrix.data is not None and len(matrix.shape) == 2 and len(left.shape) == 2 and bias.data is not None
-            and bias.size == matrix.shape[1] == int(np.prod(bias.shape[-1:])) and len(out.shape) == 2
+            matrix.data is not None
+            and len(matrix.shape) == 2
+            and len(left.shape) == 2
+            and bias.data is not None
+            and bias.size == matrix.shape[1] == int(np.prod(bias.shape[-1:]))
+            and len(out.shape) == 2
         )
         if fits:
             nodes[nodes.index(add)] = Node(add.name, "Gemm", [*product.inputs, bias_name], add.outputs, {})

@@ -86,7 +86,8 @@ def generate(
 
 
 def sources_of(source: Path, scratch: Path) -> tuple[Path, Interface]:
-    """Folder of C and its interface, for a folder that `generate` wrote or for an ONNX file (translated into `scratch`).
+    """Folder of C and its interface, for a folder that `generate` wrote or for an ONNX file (translated into
+    `scratch`).
 
     Raises:
         ExportError: neither; or the policy cannot be translated.
@@ -116,8 +117,13 @@ def _write(source: PolicySource, folder: Path, name: str, board_name: str | None
     sizes = measure.measured(folder, source.interface, board)
     _write_policy(source, folder, name, sizes.lines)
     return FirmwareReport(
-        tuple(sorted(p.name for p in folder.iterdir())), sizes.flash_bytes, sizes.ram_bytes, sizes.stack_bytes,
-        source.macs, tuple(source.warnings), sizes.measured_on,
+        tuple(sorted(p.name for p in folder.iterdir())),
+        sizes.flash_bytes,
+        sizes.ram_bytes,
+        sizes.stack_bytes,
+        source.macs,
+        tuple(source.warnings),
+        sizes.measured_on,
     )
 
 

@@ -78,7 +78,9 @@ class HostModel:
             raise ExportError(f"the generated C returned {status.name}: {status.meaning}")
         return as_given(self.interface, signals, commands)
 
-    def evaluate(self, signals: Mapping[str, ArrayLike], memory: Mapping[str, ArrayLike]) -> tuple[Status, Values, Values]:
+    def evaluate(
+        self, signals: Mapping[str, ArrayLike], memory: Mapping[str, ArrayLike]
+    ) -> tuple[Status, Values, Values]:
         """Pure: return code, commands and the memory afterwards."""
         face = self.interface
         given, before = face.pack_signals(signals), face.pack_memory(memory)

@@ -1,4 +1,6 @@
-"""Processor in the loop: the generated C runs on an emulated chip and answers step by step, with `Policy`'s own interface."""
+"""Processor in the loop: the generated C runs on an emulated chip and answers step by step, with `Policy`'s own
+interface.
+"""
 
 from __future__ import annotations
 
@@ -98,10 +100,12 @@ class EmulatedPolicy:
         size = 4 + 4 * (face.command_words + face.memory_words)
         items = [face.pack_signals(s).tobytes() + face.pack_memory(m).tobytes() for s, m in inputs]
         status, words = _parted(self._chip.ask(chip.EVALUATE, items, size) if items else b"", size)
-        commands, memory = words[:, :face.command_words], words[:, face.command_words:]
+        commands, memory = words[:, : face.command_words], words[:, face.command_words :]
         return [Status(int(s)) for s in status], face.unpack_commands(commands), face.unpack_memory(memory)
 
-    def evaluate(self, signals: Mapping[str, ArrayLike], memory: Mapping[str, ArrayLike]) -> tuple[Status, Values, Values]:
+    def evaluate(
+        self, signals: Mapping[str, ArrayLike], memory: Mapping[str, ArrayLike]
+    ) -> tuple[Status, Values, Values]:
         """Pure: return code, commands and the memory afterwards."""
         status, commands, after = self.evaluate_many([(signals, memory)])
         return status[0], {k: v[0] for k, v in commands.items()}, {k: v[0] for k, v in after.items()}

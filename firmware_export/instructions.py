@@ -79,14 +79,16 @@ def count_program(folder: Path, sources: list[str], board: EmulatedBoard, extra:
     except subprocess.TimeoutExpired as error:
         raise ExportError(f"counting on '{board.name}' did not end within {_TIME_LIMIT:g} s") from error
     if done.returncode:
-        raise ExportError(f"counting on '{board.name}' failed with code {done.returncode}: {done.stderr.decode()[-500:]}")
+        raise ExportError(
+            f"counting on '{board.name}' failed with code {done.returncode}: {done.stderr.decode()[-500:]}"
+        )
     addresses = _symbols(run([board.compiler.removesuffix("gcc") + "nm", elf], "reading symbols"))
     return _between(log, addresses["counted"], addresses["counted_end"])
 
 
 def _one_by_one(board: EmulatedBoard) -> list[str]:
     found = re.search(r"version (\d+)\.(\d+)", run([board.qemu, "--version"], "asking QEMU for its version"))
-    version = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
+    version = tuple(map(int, found.groups())) if found else (0, 0)
     return ["-accel", "tcg,one-insn-per-tb=on"] if version >= (8, 1) else ["-singlestep"]
 
 

@@ -23,7 +23,14 @@ from robot_rl.signals import Signal
 TIME_STEP = "time_step"
 MEMORY_IN, MEMORY_OUT = "memory_in.", "memory_out."
 _KEYWORDS = frozenset(
-    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "class", "new", "this", "delete", "private", "public", "protected", "template", "virtual", "namespace", "operator", "bool", "true", "false"]
+    re.findall(
+        r"\w+",
+        """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while class new
+    this delete private public protected template virtual namespace operator bool true false
+""",
+    )
 )
 
 
@@ -136,36 +143,56 @@ class Interface:
 def from_contract(contract: Contract, prefix: str) -> Interface:
     """The interface that a policy file describes itself."""
     return Interface(
-        contract.signals, contract.commands, contract.memory, contract.rate, contract.golden, contract.graph_sha256,
-        contract.task, contract.robot, prefix,
+        contract.signals,
+        contract.commands,
+        contract.memory,
+        contract.rate,
+        contract.golden,
+        contract.graph_sha256,
+        contract.task,
+        contract.robot,
+        prefix,
     )
 
 
 def assumed(graph: Graph, sha256: str, prefix: str, defaults: Defaults) -> Interface:
-    """The interface of a graph without a contract: names from the graph, the rest from `defaults`; no golden vectors yet.
+    """The interface of a graph without a contract: names from the graph, the rest from `defaults`; no golden vectors
+    yet.
 
     Raises:
         ExportError: a memory input without its output, or an element type other than float32.
     """
     for name in (*graph.inputs, *graph.outputs):
         if graph.tensors[name].kind != "float":
-            raise ExportError(f"input or output '{name}' is not float32; only float32 goes in and out of the generated C")
+            raise ExportError(
+                f"input or output '{name}' is not float32; only float32 goes in and out of the generated C"
+            )
     entering = [n.removeprefix(MEMORY_IN) for n in graph.inputs if n.startswith(MEMORY_IN)]
     leaving = [n.removeprefix(MEMORY_OUT) for n in graph.outputs if n.startswith(MEMORY_OUT)]
     if sorted(entering) != sorted(leaving):
-        raise ExportError(f"memory inputs {entering} and outputs {leaving} must come in pairs memory_in.X, memory_out.X")
+        raise ExportError(
+            f"memory inputs {entering} and outputs {leaving} must come in pairs memory_in.X, memory_out.X"
+        )
     dt = defaults.control_dt
     signals = tuple(
         Signal(n, _unbatched(graph.tensors[n].shape), defaults.units.get(n, ""))
-        for n in graph.inputs if not n.startswith(MEMORY_IN)
+        for n in graph.inputs
+        if not n.startswith(MEMORY_IN)
     )
     commands = []
     for name in (n for n in graph.outputs if not n.startswith(MEMORY_OUT)):
         size = graph.tensors[name].size
-        commands.append(Command(
-            name, "unknown", defaults.units.get(name, ""), tuple(f"{name}[{i}]" for i in range(size)),
-            (-1.0,) * size, (1.0,) * size, (defaults.idle,) * size,
-        ))
+        commands.append(
+            Command(
+                name,
+                "unknown",
+                defaults.units.get(name, ""),
+                tuple(f"{name}[{i}]" for i in range(size)),
+                (-1.0,) * size,
+                (1.0,) * size,
+                (defaults.idle,) * size,
+            )
+        )
     memory = tuple(
         Memory(n, _unbatched(graph.tensors[MEMORY_IN + n].shape), (0.0,) * graph.tensors[MEMORY_IN + n].size)
         for n in entering
@@ -195,7 +222,9 @@ def _unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
 
 
-def _packed(what: str, values: Mapping[str, ArrayLike], wanted: list[tuple[str, tuple[int, ...]]]) -> NDArray[np.float32]:
+def _packed(
+    what: str, values: Mapping[str, ArrayLike], wanted: list[tuple[str, tuple[int, ...]]]
+) -> NDArray[np.float32]:
     missing = [name for name, _ in wanted if name not in values]
     if missing:
         raise SignalError(f"{what} {', '.join(missing)} missing; this policy needs {', '.join(n for n, _ in wanted)}")
@@ -212,7 +241,7 @@ def _unpacked(words: NDArray[np.float32], wanted: list[tuple[str, tuple[int, ...
     result, start = {}, 0
     for name, shape in wanted:
         size = _size(shape)
-        result[name] = words[..., start:start + size].reshape(*words.shape[:-1], *shape).copy()
+        result[name] = words[..., start : start + size].reshape(*words.shape[:-1], *shape).copy()
         start += size
     return result
 

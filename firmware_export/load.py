@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,10 +64,11 @@ def load_policy(path: str | Path, name: str = "policy", defaults: Defaults | Non
     data = model.SerializeToString(deterministic=True)
     interface = assumed(graph, hashlib.sha256(data).hexdigest(), name, defaults or Defaults())
     interface = _with_own_golden(interface, graph, model)
+    idle = interface.commands[0].idle[0] if interface.commands else 0.0
     warning = (
-        "the ONNX file carries no robot_rl contract: signal names and order come from the graph, the period is assumed to be "
-        f"{interface.rate.control_dt} s, idle commands to be {interface.commands[0].idle[0] if interface.commands else 0}, and "
-        "command limits are only the range seen on random inputs"
+        "the ONNX file carries no robot_rl contract: signal names and order come from the graph, the period is assumed "
+        f"to be {interface.rate.control_dt} s, idle commands to be {idle}, and command limits are only the range seen "
+        "on random inputs"
     )
     return LoadedPolicy(graph, interface, data, (warning,))
 
@@ -83,7 +85,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _with_own_golden(interface: Interface, graph: Graph, model: onnx.ModelProto) -> Interface:
-    """Golden vectors from ONNX's reference implementation on seeded random inputs; command limits from what came out."""
+    """Golden vectors from ONNX's reference implementation on seeded random inputs, and command limits from them."""
     rng = np.random.default_rng(0)
     reference = ReferenceEvaluator(model)
     names = [v.name for v in model.graph.output]
@@ -95,12 +97,14 @@ def _with_own_golden(interface: Interface, graph: Graph, model: onnx.ModelProto)
         answers = dict(zip(names, reference.run(None, feeds), strict=True))
         if not all(np.isfinite(a).all() for a in answers.values()):
             raise ExportError("the model answers random normal inputs with NaN or infinity; it has no usable self-test")
-        steps.append(GoldenStep(
-            {k: _floats(v) for k, v in feeds.items() if not k.startswith(MEMORY_IN)},
-            {k.removeprefix(MEMORY_IN): _floats(v) for k, v in feeds.items() if k.startswith(MEMORY_IN)},
-            {k: _floats(v) for k, v in answers.items() if not k.startswith(MEMORY_OUT)},
-            {k.removeprefix(MEMORY_OUT): _floats(v) for k, v in answers.items() if k.startswith(MEMORY_OUT)},
-        ))
+        steps.append(
+            GoldenStep(
+                {k: _floats(v) for k, v in feeds.items() if not k.startswith(MEMORY_IN)},
+                {k.removeprefix(MEMORY_IN): _floats(v) for k, v in feeds.items() if k.startswith(MEMORY_IN)},
+                {k: _floats(v) for k, v in answers.items() if not k.startswith(MEMORY_OUT)},
+                {k.removeprefix(MEMORY_OUT): _floats(v) for k, v in answers.items() if k.startswith(MEMORY_OUT)},
+            )
+        )
     commands = []
     for command in interface.commands:
         largest = max(1.0, max((abs(x) for s in steps for x in s.commands[command.name]), default=1.0))
@@ -111,5 +115,5 @@ def _with_own_golden(interface: Interface, graph: Graph, model: onnx.ModelProto)
     )
 
 
-def _floats(values: np.ndarray) -> tuple[float, ...]:
+def _floats(values: Any) -> tuple[float, ...]:
     return tuple(float(v) for v in np.asarray(values, np.float32).ravel())

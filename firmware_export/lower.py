@@ -155,7 +155,9 @@ class _Planner:
         made = {node.outputs[0] for node in group}
         leaves = {
             name: self._read(name).broadcast(shape)
-            for node in group for name in node.inputs if name and name not in made
+            for node in group
+            for name in node.inputs
+            if name and name not in made
         }
         members = set(map(id, group))
         results = {
@@ -205,6 +207,7 @@ def writes(step: Step) -> list[View]:
 
 def renamed(step: Step, names: dict[str, str]) -> Step:
     """The step with buffers replaced by others."""
+
     def view(v: View) -> View:
         return replace(v, buffer=names.get(v.buffer, v.buffer))
 

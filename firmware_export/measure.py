@@ -47,10 +47,16 @@ def measured(folder: Path, interface: Interface, board: Board) -> Sizes:
     flash, ram = text + data, data + bss + state
     where = f"{target.description}, {target.compiler} {version} -O2"
     depth = f"at most {stack} bytes" if stack is not None else "not known (a call could not be followed)"
-    return Sizes(flash, ram, stack, where, [
-        f"Flash {flash} bytes, RAM {ram} bytes ({data + bss} static, {state} one state), stack {depth};",
-        f"measured for {where}; C library included.",
-    ])
+    return Sizes(
+        flash,
+        ram,
+        stack,
+        where,
+        [
+            f"Flash {flash} bytes, RAM {ram} bytes ({data + bss} static, {state} one state), stack {depth};",
+            f"measured for {where}; C library included.",
+        ],
+    )
 
 
 def _linked(folder: Path, prefix: str, board: EmulatedBoard, scratch: Path) -> Path:
@@ -59,8 +65,19 @@ def _linked(folder: Path, prefix: str, board: EmulatedBoard, scratch: Path) -> P
     kept = [f"-Wl,-u,{prefix}_{f}" for f in FUNCTIONS]
     run(
         [
-            board.compiler, *COMPILE, *board.flags, folder / f"{prefix}.c", "-o", elf, "-nostartfiles", "-T", script,
-            "-Wl,--gc-sections", f"-Wl,-e,{prefix}_init", *kept, *board.libraries,
+            board.compiler,
+            *COMPILE,
+            *board.flags,
+            folder / f"{prefix}.c",
+            "-o",
+            elf,
+            "-nostartfiles",
+            "-T",
+            script,
+            "-Wl,--gc-sections",
+            f"-Wl,-e,{prefix}_init",
+            *kept,
+            *board.libraries,
         ],
         "measuring the generated C",
     )
@@ -118,7 +135,7 @@ def _pushed(name: str, operands: str) -> int:
     operands = operands.split("@")[0].split(";")[0].split("#", 1)[0] if "sp,sp" in operands else operands
     base = name.split(".")[0]
     if base in ("push", "vpush") or (base in ("stmdb", "vstmdb") and operands.startswith("sp!")):
-        return _listed(operands[operands.index("{") + 1:operands.index("}")])
+        return _listed(operands[operands.index("{") + 1 : operands.index("}")])
     if base in ("sub", "subw"):
         found = re.match(r"sp, (?:sp, )?#(\d+)", operands)
         return int(found.group(1)) if found else 0

@@ -12,9 +12,11 @@ def float_literal(value: float) -> str:
     number = np.float32(value)
     if np.isinf(number):
         return "INFINITY" if number > 0 else "(-INFINITY)"
-    text = np.format_float_scientific(number, unique=True, trim="0") if (
-        number != 0 and not 1e-4 <= abs(number) < 1e6
-    ) else np.format_float_positional(number, unique=True, trim="0")
+    text = (
+        np.format_float_scientific(number, unique=True, trim="0")
+        if (number != 0 and not 1e-4 <= abs(number) < 1e6)
+        else np.format_float_positional(number, unique=True, trim="0")
+    )
     return f"{text}f" if number >= 0 and not np.signbit(number) else f"({text}f)"
 
 

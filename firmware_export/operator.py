@@ -1,7 +1,7 @@
 """What an operator is to the generator: an expression per element, a view of another array, or a kernel of its own.
 
-Each file in `ops/` defines `OPERATORS`, a dict from ONNX's operator type to one of these; nothing else has to be edited.
-See docs/add_an_operator.md.
+Each file in `ops/` defines `OPERATORS`, a dict from ONNX's operator type to one of these; nothing else has to be
+edited. See docs/add_an_operator.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Helper:
 class Elementwise:
     """One output element from one element of each (broadcast) input.
 
-    `expression(node, graph, operands)` gives a C expression; operands are literals or names of locals, `{p}` is the prefix.
+    `expression(node, graph, operands)` gives a C expression; operands are literals or names of locals, `{p}` is the
+    prefix.
     """
 
     expression: Callable[[Node, Graph, Sequence[str]], str]

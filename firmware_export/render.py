@@ -120,7 +120,7 @@ class Renderer:
         return f"&{array}[{total}]" if total else array
 
     def element(self, view: View, strides: Sequence[int]) -> str:
-        """C expression for one element inside loops with counters i0, i1, …"""
+        """C expression for one element inside loops with counters i0, i1 and so on."""
         array, offset = self.array(self.program.buffers[view.buffer])
         return f"{array}[{_index(offset + view.offset, strides)}]"
 
@@ -250,4 +250,3 @@ def _ctype(kind: str) -> str:
 def _comment(text: str) -> str:
     """Text that can stand inside a C comment."""
     return "".join(c if 32 <= ord(c) < 127 else "?" for c in text).replace("*/", "* /").replace("/*", "/ *")[:60]
-

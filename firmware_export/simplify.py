@@ -22,8 +22,12 @@ _KINDS = {
     onnx.TensorProto.BOOL: "bool",
     **dict.fromkeys(
         (
-            onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.INT16, onnx.TensorProto.INT8,
-            onnx.TensorProto.UINT8, onnx.TensorProto.UINT16,
+            onnx.TensorProto.INT64,
+            onnx.TensorProto.INT32,
+            onnx.TensorProto.INT16,
+            onnx.TensorProto.INT8,
+            onnx.TensorProto.UINT8,
+            onnx.TensorProto.UINT16,
         ),
         "int",
     ),
@@ -49,7 +53,9 @@ def static_graph(model: onnx.ModelProto) -> Graph:
     model = _with_batch_one(inliner.inline_local_functions(model))
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     model, types = _folded(model, constants)
-    unknown = {(n.domain, n.op_type) for n in model.graph.node if n.op_type not in operators() or n.domain not in _DOMAINS}
+    unknown = {
+        (n.domain, n.op_type) for n in model.graph.node if n.op_type not in operators() or n.domain not in _DOMAINS
+    }
     if unknown:
         # Operators that ONNX defines through others (Mish, Softplus, …) are replaced by their definition.
         model = inliner.inline_selected_functions(model, sorted(unknown), inline_schema_functions=True)
@@ -75,7 +81,7 @@ def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
             if axis:
                 symbol = dim.dim_param or "?"
                 raise ExportError(
-                    f"input '{value.name}' has the dynamic dimension '{symbol}' at axis {axis}; only the first (the batch) "
+                    f"input '{value.name}' has the dynamic dimension '{symbol}' at axis {axis}; only the first (batch) "
                     "may be symbolic, it becomes 1. Export the model with fixed shapes."
                 )
             dim.dim_value = 1
@@ -98,7 +104,8 @@ def _folded(
         known = {t.name for t in model.graph.initializer}
         model.graph.initializer.extend(
             numpy_helper.from_array(np.ascontiguousarray(v) if v.ndim else v, k)
-            for k, v in constants.items() if k not in known
+            for k, v in constants.items()
+            if k not in known
         )
     raise ExportError("constant folding did not come to an end; the model is damaged")
 
@@ -127,8 +134,10 @@ def _fold(
         return False
     else:
         feeds = {name: constants[name] for name in node.input if name}
-    inputs = [onnx.helper.make_tensor_value_info(k, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-              for k, v in feeds.items()]
+    inputs = [
+        onnx.helper.make_tensor_value_info(k, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for k, v in feeds.items()
+    ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     single = onnx.helper.make_model(
         onnx.helper.make_graph([node], "fold", inputs, outputs), opset_imports=list(model.opset_import)
@@ -170,7 +179,10 @@ def _converted(
     nodes = []
     for index, proto in enumerate(model.graph.node):
         node = Node(
-            proto.name or f"{proto.op_type}_{index}", proto.op_type, list(proto.input), list(proto.output),
+            proto.name or f"{proto.op_type}_{index}",
+            proto.op_type,
+            list(proto.input),
+            list(proto.output),
             {a.name: _attribute(a) for a in proto.attribute},
         )
         for name in proto.output:
@@ -188,10 +200,12 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 def _typed(name: str, types: dict[str, onnx.TypeProto.Tensor], where: str) -> Tensor:
     shape = _static_shape(types.get(name))
     if shape is None:
-        raise ExportError(f"{where}: the shape of '{name}' depends on data or on a dynamic dimension; it must be static")
+        raise ExportError(
+            f"{where}: the shape of '{name}' depends on data or on a dynamic dimension; it must be static"
+        )
     element = types[name].elem_type
     if element not in _KINDS:
-        found = onnx.TensorProto.DataType.Name(element)
+        found = onnx.helper.tensor_dtype_to_string(element)
         raise ExportError(f"{where}: '{name}' has element type {found}; supported while running: FLOAT, INT*, BOOL")
     return Tensor(name, shape, _KINDS[element])
 

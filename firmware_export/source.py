@@ -1,4 +1,6 @@
-"""The two files of a policy in C99: header with the contract, source with weights, computation, guards and self-test."""
+"""The two files of a policy in C99: header with the contract, source with weights, computation, guards and
+self-test.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +61,13 @@ class PolicySource:
             *measured,
         ]
         return _filled(
-            "policy.h.in", face.prefix,
+            "policy.h.in",
+            face.prefix,
             about="\n".join(f" * {_safe(line)}" for line in about),
             sha256=face.graph_sha256,
-            control_dt=float_literal(rate.control_dt), min_dt=float_literal(rate.min_dt), max_dt=float_literal(rate.max_dt),
+            control_dt=float_literal(rate.control_dt),
+            min_dt=float_literal(rate.min_dt),
+            max_dt=float_literal(rate.max_dt),
             signals=_members((self._inputs[s.name], s.shape, _about_signal(s.unit, s.frame)) for s in face.signals),
             commands=_members(
                 (self._outputs[c.name], (len(c.lower),), _about_command(c.unit, c.elements, c.lower, c.upper))
@@ -77,19 +82,26 @@ class PolicySource:
         helpers = "\n".join(h.code.format(p=prefix) for h in self.code.helpers.values())
         body = "\n".join([*self.code.lines, *([] if face.memory else ["    next->unused[0] = 0.0f;"])])
         return _filled(
-            "policy.c.in", prefix,
+            "policy.c.in",
+            prefix,
             sha256=face.graph_sha256,
-            weights=_weights(self.code, prefix), crc=f"0x{weights_crc(self.code.weights):08x}u",
-            arena=_arena(self.arena, prefix), helpers=helpers, body=body,
+            weights=_weights(self.code, prefix),
+            crc=f"0x{weights_crc(self.code.weights):08x}u",
+            arena=_arena(self.arena, prefix),
+            helpers=helpers,
+            body=body,
             unused=_unused(body),
             idle=_struct(self._outputs, {c.name: c.idle for c in face.commands}),
             lower=_struct(self._outputs, {c.name: c.lower for c in face.commands}),
             upper=_struct(self._outputs, {c.name: c.upper for c in face.commands}),
             initial=_struct(self._memory, {m.name: m.initial for m in face.memory}),
-            golden=self._golden_text(), golden_count=str(len(self.golden)),
+            golden=self._golden_text(),
+            golden_count=str(len(self.golden)),
             command_tolerance=_struct(self._outputs, self._command_tolerance()),
             memory_tolerance=_struct(self._memory, self._memory_tolerance()),
-            signal_words=str(face.signal_words), command_words=str(face.command_words), memory_words=str(face.memory_words),
+            signal_words=str(face.signal_words),
+            command_words=str(face.command_words),
+            memory_words=str(face.memory_words),
             timing=self._timing(),
         )
 
@@ -117,8 +129,10 @@ class PolicySource:
         rows = []
         for step in self.golden:
             parts = (
-                _struct(self._inputs, step.signals), _struct(self._memory, step.memory),
-                _struct(self._outputs, step.commands), _struct(self._memory, step.memory_out),
+                _struct(self._inputs, step.signals),
+                _struct(self._memory, step.memory),
+                _struct(self._outputs, step.commands),
+                _struct(self._memory, step.memory_out),
             )
             rows.append("{" + ",\n".join(parts) + "}")
         return ",\n".join(rows)

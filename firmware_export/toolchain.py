@@ -1,4 +1,6 @@
-"""Compilers and emulators as outside programs: finding them, running them, and saying what to install when they are absent."""
+"""Compilers and emulators as outside programs: finding them, running them, and saying what to install when they are
+absent.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from pathlib import Path
 from robot_rl.errors import ExportError, MissingDependency
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-pedantic")
-COMPILE = ("-std=c99", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-math-errno", "-ffp-contract=fast", *WARNINGS)
+COMPILE = (
+    "-std=c99",
+    "-O2",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-math-errno",
+    "-ffp-contract=fast",
+    *WARNINGS,
+)
 """Flags for the generated C. Contraction to fused multiply-add is allowed: the golden tolerance covers it."""
 
 APT = {
@@ -48,14 +58,18 @@ def run(command: Sequence[str | Path], what: str) -> str:
     """
     try:
         done = subprocess.run(
-            [str(c) for c in command], capture_output=True, text=True, timeout=_TIME_LIMIT, check=False, errors="replace"
+            [str(c) for c in command],
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT,
+            check=False,
+            errors="replace",
         )
     except subprocess.TimeoutExpired as error:
         raise ExportError(f"{what} did not end within {_TIME_LIMIT:g} s: {' '.join(map(str, command))}") from error
     except OSError as error:
         raise ExportError(f"{what} could not be started: {error}") from error
     if done.returncode:
-        raise ExportError(
-            f"{what} failed with code {done.returncode}: {' '.join(map(str, command))}\n{(done.stderr or done.stdout)[-4000:]}"
-        )
+        words = (done.stderr or done.stdout)[-4000:]
+        raise ExportError(f"{what} failed with code {done.returncode}: {' '.join(map(str, command))}\n{words}")
     return done.stdout + done.stderr

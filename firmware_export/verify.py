@@ -1,4 +1,6 @@
-"""The same inputs on every target, memory included: how far each is from onnxruntime, relative to the commands' ranges."""
+"""The same inputs on every target, memory included: how far each is from onnxruntime, relative to the commands'
+ranges.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class TargetRow:
     """One target beside the reference.
 
     Attributes:
-        errors: command or `memory.<name>` → largest difference over the calls; commands relative to upper − lower, memory to
+        errors: command or `memory.<name>` → largest difference over the calls; commands relative to upper − lower,
+        memory to
             max(1, its largest absolute value). inf for NaN or a refused call.
         golden_error: the largest difference of the commands and memory from the recorded golden vectors.
     """
@@ -92,10 +95,14 @@ def compare_targets(
     for name in wanted:
         found = reference if name == REFERENCE else answers(policy_path, name, everything)
         mine, recorded = _part(found, 0, len(calls)), _part(found, len(calls), len(everything))
-        rows.append(TargetRow(
-            name, len(calls), relative_errors(face, _part(reference, 0, len(calls)), mine),
-            max(relative_errors(face, _recorded(face, face.golden.steps), recorded).values()),
-        ))
+        rows.append(
+            TargetRow(
+                name,
+                len(calls),
+                relative_errors(face, _part(reference, 0, len(calls)), mine),
+                max(relative_errors(face, _recorded(face, face.golden.steps), recorded).values()),
+            )
+        )
     return rows
 
 
@@ -118,7 +125,9 @@ def relative_errors(face: Interface, expected: Answers, found: Answers) -> dict[
     if found.refused:
         return dict.fromkeys((c.name for c in face.commands), float("inf"))
     errors = {
-        c.name: relative_error(found.commands[c.name], expected.commands[c.name], _span(c.lower, c.upper, expected, c.name))
+        c.name: relative_error(
+            found.commands[c.name], expected.commands[c.name], _span(c.lower, c.upper, expected, c.name)
+        )
         for c in face.commands
     }
     for memory in face.memory:
@@ -136,7 +145,9 @@ def _onnxruntime(path: Path, calls: Sequence[Call]) -> Answers:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependency("onnxruntime", "comparing with the policy file itself", "pip install onnxruntime") from error
+        raise MissingDependency(
+            "onnxruntime", "comparing with the policy file itself", "pip install onnxruntime"
+        ) from error
     policy = load_policy(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -166,7 +177,9 @@ def _recorded(face: Interface, steps: Sequence[GoldenStep]) -> Answers:
 
 def _part(said: Answers, start: int, end: int) -> Answers:
     return Answers(
-        {k: v[start:end] for k, v in said.commands.items()}, {k: v[start:end] for k, v in said.memory.items()}, said.refused
+        {k: v[start:end] for k, v in said.commands.items()},
+        {k: v[start:end] for k, v in said.memory.items()},
+        said.refused,
     )
 
 

@@ -20,7 +20,7 @@ def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class View:
-    """`shape` elements of `buffer`; element (i, j, …) is at offset + i·strides[0] + j·strides[1] + …"""
+    """`shape` elements of `buffer`; element (i, j) of a matrix is at offset + i·strides[0] + j·strides[1]."""
 
     buffer: str
     shape: tuple[int, ...]
@@ -67,8 +67,10 @@ class View:
         old = (1,) * missing + self.shape
         strides = (0,) * missing + self.strides
         return View(
-            self.buffer, tuple(shape),
-            tuple(0 if n == 1 else s for n, s in zip(old, strides, strict=True)), self.offset,
+            self.buffer,
+            tuple(shape),
+            tuple(0 if n == 1 else s for n, s in zip(old, strides, strict=True)),
+            self.offset,
         )
 
 

@@ -8,8 +8,9 @@ from robot_rl.firmware_export.ir import Graph, Node
 from robot_rl.firmware_export.number import float_literal
 from robot_rl.firmware_export.operator import Elementwise, Helper
 
-# x·P(x²)/Q(x²), degree 13 over 6 (the form Eigen made popular for this function); the coefficients are our own minimax fit
-# of tanh on [0, 8.1] (Lawson iteration in float64, rounded to float32). In float32 arithmetic the largest absolute error over
+# x·P(x²)/Q(x²), degree 13 over 6 (the form Eigen made popular for this function); the coefficients are our own
+# minimax fit of tanh on [0, 8.1] (Lawson iteration in float64, rounded to float32). In float32 arithmetic the
+# largest absolute error over
 # the whole line is 2.9e-7 and the result never leaves [-1, 1]. A test repeats that measurement.
 TANH = Helper(
     "tanh",

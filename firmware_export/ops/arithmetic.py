@@ -10,7 +10,8 @@ from robot_rl.firmware_export.ir import Graph, Node
 from robot_rl.firmware_export.number import float_literal
 from robot_rl.firmware_export.operator import Elementwise, Helper, Unsupported
 
-# A comparison with NaN is false, so the second line of each keeps a NaN visible instead of replacing it by the other value.
+# A comparison with NaN is false, so the second line of each keeps a NaN visible instead of replacing it by the other
+# value.
 MAX = Helper("max", "static inline float {p}_max(float a, float b)\n{{\n    return (a < b || b != b) ? b : a;\n}}\n")
 MIN = Helper("min", "static inline float {p}_min(float a, float b)\n{{\n    return (a > b || b != b) ? b : a;\n}}\n")
 
@@ -89,8 +90,10 @@ def _clip(node: Node, graph: Graph, x: Sequence[str]) -> str:
         return text
     if lower is None:
         return f"({value} > {upper} ? {upper} : {value})"
-    return f"({value} > {upper} || {lower} > {upper} ? {upper} : {text})" if _may_cross(node, graph) else (
-        f"({value} > {upper} ? {upper} : {text})"
+    return (
+        f"({value} > {upper} || {lower} > {upper} ? {upper} : {text})"
+        if _may_cross(node, graph)
+        else (f"({value} > {upper} ? {upper} : {text})")
     )
 
 

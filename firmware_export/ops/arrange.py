@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,7 +35,8 @@ def _slice(node: Node, graph: Graph, view: View) -> list[View]:
     steps = integers(graph, node, 4, "steps") or [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis %= len(view.shape)
-        # Python's own rules for negative and overlong bounds are ONNX's, but for the "before the first" end of a reverse slice.
+        # Python's own rules for negative and overlong bounds are ONNX's, but for the "before the first" end of a
+        # reverse slice.
         stop = None if step < 0 and end < -view.shape[axis] else end
         picked = range(view.shape[axis])[slice(start, stop, step)]
         view = view.sliced(axis, picked.start if len(picked) else 0, len(picked), step)
@@ -60,7 +62,7 @@ def _gather_as_view(node: Node, graph: Graph, view: View) -> list[View] | None:
     if not indices or len(tensor.shape) > 1:
         return None
     step = indices[1] - indices[0] if len(indices) > 1 else 1
-    if step == 0 or any(b - a != step for a, b in zip(indices, indices[1:], strict=False)):
+    if step == 0 or any(b - a != step for a, b in pairwise(indices)):
         return None
     picked = view.sliced(axis, indices[0], len(indices), step)
     return [picked] if tensor.shape else [_without_axis(picked, axis)]
@@ -68,7 +70,10 @@ def _gather_as_view(node: Node, graph: Graph, view: View) -> list[View] | None:
 
 def _without_axis(view: View, axis: int) -> View:
     return View(
-        view.buffer, view.shape[:axis] + view.shape[axis + 1:], view.strides[:axis] + view.strides[axis + 1:], view.offset
+        view.buffer,
+        view.shape[:axis] + view.shape[axis + 1 :],
+        view.strides[:axis] + view.strides[axis + 1 :],
+        view.offset,
     )
 
 
@@ -76,7 +81,7 @@ def _gather_pieces(node: Node, graph: Graph, inputs: Sequence[View], output: Vie
     axis = int(node.attributes.get("axis", 0)) % len(inputs[0].shape)
     tensor = constant(graph, node.inputs[1], "indices")
     assert tensor.data is not None
-    flat_shape = inputs[0].shape[:axis] + (tensor.size,) + inputs[0].shape[axis + 1:]
+    flat_shape = (*inputs[0].shape[:axis], tensor.size, *inputs[0].shape[axis + 1 :])
     flat = View.whole(output.buffer, flat_shape)
     size = inputs[0].shape[axis]
     return [

@@ -18,8 +18,8 @@ UNROLLED = 4
 def _block(rows: int) -> Helper:
     """Kernel for `rows` outputs at a time.
 
-    Weights lie block by block: all columns, `rows` weights each. Every weight is loaded once, every input once per block; the
-    sums, an input and the weights in flight fit into the 32 single registers of a Cortex-M4F.
+    Weights lie block by block: all columns, `rows` weights each. Every weight is loaded once, every input once per
+    block; the sums, an input and the weights in flight fit into the 32 single registers of a Cortex-M4F.
     """
     sums = [f"s{r}" for r in range(rows)]
 
@@ -79,7 +79,7 @@ DENSE1 = Helper(
 
 
 def parts(outputs: int) -> list[tuple[int, int, int]]:
-    """How the outputs are divided: (first output, outputs per block, number of blocks), one output per block at the end."""
+    """How the outputs are divided: (first output, outputs per block, number of blocks); the last has blocks of 1."""
     result, start = [], 0
     for rows in (*BLOCKS, 1):
         count = (outputs - start) // rows
@@ -94,7 +94,7 @@ def packed(matrix: NDArray[Any]) -> NDArray[np.float32]:
     matrix = matrix.astype(np.float32)
     pieces = []
     for start, rows, count in parts(matrix.shape[0]):
-        block = matrix[start:start + rows * count].reshape(count, rows, matrix.shape[1])
+        block = matrix[start : start + rows * count].reshape(count, rows, matrix.shape[1])
         pieces.append(block.transpose(0, 2, 1).ravel())
     return np.concatenate(pieces)
 
@@ -146,8 +146,14 @@ def _matmul(node: Node, graph: Graph, writer: KernelWriter) -> None:
     if right.data is not None and len(right.shape) == 2:
         inputs, outputs = right.shape
         for row in range(left.size // inputs):
-            dense(writer, right.data.T, None, _at(writer.input(0), row * inputs),
-                  _at(writer.output(), row * outputs), node.inputs[1])
+            dense(
+                writer,
+                right.data.T,
+                None,
+                _at(writer.input(0), row * inputs),
+                _at(writer.output(), row * outputs),
+                node.inputs[1],
+            )
     elif left.data is not None and len(left.shape) == 2 and (len(right.shape) == 1 or right.shape[1:] == (1,)):
         dense(writer, left.data, None, writer.input(1), writer.output(), node.inputs[0])
     else:

@@ -57,7 +57,9 @@ def _close(writer: KernelWriter, depth: int, until: int) -> None:
 
 
 def _element(inner: str, inner_steps: list[int], outer: str, outer_steps: list[int]) -> str:
-    terms = [f"{s} * {outer}{a}" for a, s in enumerate(outer_steps)] + [f"{s} * {inner}{a}" for a, s in enumerate(inner_steps)]
+    terms = [f"{s} * {outer}{a}" for a, s in enumerate(outer_steps)] + [
+        f"{s} * {inner}{a}" for a, s in enumerate(inner_steps)
+    ]
     return f"x[{' + '.join(terms) or '0'}]"
 
 

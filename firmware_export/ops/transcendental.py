@@ -1,7 +1,7 @@
 """Exponential, sine and cosine of our own: the same bits on every chip with the same arithmetic, small, without errno.
 
-Coefficients are our own minimax fits (Lawson iteration in float64, rounded to float32); tests compare with float64 over the
-whole range of float32. Logarithm and others come from the C library.
+Coefficients are our own minimax fits (Lawson iteration in float64, rounded to float32); tests compare with float64
+over the whole range of float32. Logarithm and others come from the C library.
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ static float {p}_exp(float x)
 """,
 )
 
-# sin(x + quarter·pi/2). Up to 8192 the multiple of pi/2 is taken off in three parts whose products are exact (Cody and Waite,
-# 1980); above, x is multiplied by 96 bits of 2/pi in integers (Payne and Hanek, 1983), so the quadrant is right for any float.
+# sin(x + quarter·pi/2). Up to 8192 the multiple of pi/2 is taken off in three parts whose products are exact (Cody
+# and Waite, 1980); above, x is multiplied by 96 bits of 2/pi in integers (Payne and Hanek, 1983), so the quadrant is
+# right for any float.
 SINE = Helper(
     "sine",
     """static float {p}_large_angle(float x, uint32_t *quadrant)
 {{
-    static const uint8_t two_over_pi[26] = {{0, 0, 162, 249, 131, 110, 78, 68, 21, 41, 252, 39, 87, 209, 245, 52, 221, 192,
-        219, 98, 149, 153, 60, 67, 144, 65}};
+    static const uint8_t two_over_pi[26] = {{0, 0, 162, 249, 131, 110, 78, 68, 21, 41, 252, 39, 87, 209, 245, 52,
+        221, 192, 219, 98, 149, 153, 60, 67, 144, 65}};
     uint32_t word, window[3] = {{0, 0, 0}};
     memcpy(&word, &x, sizeof word);
     const uint32_t exponent = ((word >> 23) & 255u) - 127u - 9u; /* 4 at least */
