@@ -39,7 +39,9 @@ LAYERS = {
         inside={"onnxscript", "stable_baselines3", "gymnasium", "scipy", "yaml", "tensorboard"},
     ),
     "hardware": Layer(always={"numpy"}, inside={"yaml"}),
-    "firmware_export": Layer(always={"numpy", "onnx", "google"}, inside={"unicorn"}),  # google.protobuf reads onnx
+    "firmware_export": Layer(
+        always={"numpy", "onnx", "google"}, inside={"onnxruntime", "unicorn"}
+    ),  # google.protobuf reads onnx
 }
 # Base classes of observers are torch modules; the file is in the core so that sim and policies share them.
 # The command line and the evaluation of policy files bring the folders together, always within functions.
