@@ -92,6 +92,7 @@ def plot_errors(results: Sequence[EvalResult], path: Path) -> Path:
         axes[0].set_title("median and 5th to 95th percentile")
         axes[1].set(xlabel="time [s]", ylabel=f"still inside ±{BOX} m [%]")
         axes[1].set_title("survival")
+        axes[1].set_ylim(min(90.0, axes[1].get_ylim()[0]), 100.5)
         axes[0].legend()
         figure.suptitle(f"{results[0].scenario.title}, {results[0].distance.shape[1]} episodes")
         figure.savefig(path)
@@ -113,7 +114,7 @@ def plot_figure_eight(results: Sequence[EvalResult], path: Path) -> Path:
             axes[1].fill_between(result.times, low, high, color=colour, alpha=0.15, linewidth=0)
         reference = results[0].sample.reference  # type: ignore[union-attr]
         axes[0].plot(reference[:, 0], reference[:, 1], "--", color=INK, linewidth=1.2, label="reference", zorder=5)
-        axes[0].set(xlim=(-1.35, 1.35), ylim=(-0.9, 0.9), xlabel="x [m]", ylabel="y [m]", aspect="equal")
+        axes[0].set(xlim=(-1.35, 1.35), ylim=(-1.0, 1.0), xlabel="x [m]", ylabel="y [m]", aspect="equal")
         axes[0].set_title("from above")
         axes[0].legend(loc="upper center")
         axes[1].axvspan(0, 2.0, color=GRID, alpha=0.5, linewidth=0)
@@ -145,7 +146,7 @@ def plot_scenarios(report: EvalReport, path: Path) -> Path:
         ax.invert_yaxis()
         ax.axvline(95, color=INK, linewidth=0.8, linestyle=":")
         ax.set(xlim=(-2, 102), xlabel="success [%]: inside ±0.6 m, or figure-eight completed; bars are 95 % intervals")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.9 / (1 + 0.32 * len(scenarios))), ncols=4)
+        figure.legend(loc="outside upper center", ncols=4)
         figure.savefig(path)
     return path
 

@@ -10,29 +10,39 @@ import numpy as np
 from robot_rl.policies.base.flight.vehicle import Floats, Vehicle
 
 
-def desaturate(wrench: Floats, from_wrench: Floats, lower: float, upper: float) -> Floats:
-    """Rotor values in [lower, upper] that keep as much of the wrench as possible.
+def desaturate(wrench: Floats, from_wrench: Floats, lower: Floats | float, upper: Floats | float) -> Floats:
+    """Rotor values between `lower` and `upper` that keep as much of the wrench as possible, all of it where it fits.
 
     Priority: roll and pitch torque (scaled only when they alone exceed the range), then collective (shifted to make
     room), then yaw (scaled by what is left).
 
     Args:
         wrench: (N, 4) collective, torque x, y, z in the units `from_wrench` maps to rotor values.
-        from_wrench: (4, 4) inverse of the allocation matrix.
+        from_wrench: (4, 4) inverse of the allocation matrix; collective must be shared equally.
+        lower, upper: numbers or (N, 4) that leave room for some common value.
 
     Returns:
         (N, 4) rotor values.
     """
+    demand = wrench @ from_wrench.T
+    lower, upper = np.broadcast_to(lower, demand.shape), np.broadcast_to(upper, demand.shape)
+    fits = np.all((demand >= lower) & (demand <= upper), axis=1, keepdims=True)
+    if fits.all():
+        return demand
     tilt = wrench[:, 1:3] @ from_wrench[:, 1:3].T
-    spread = tilt.max(axis=1) - tilt.min(axis=1)
-    tilt = tilt * np.minimum(1.0, (upper - lower) / np.maximum(spread, 1e-12))[:, None]
+    # A rotor i may stand above a rotor j by no more than upper_i − lower_j.
+    spread = tilt[:, :, None] - tilt[:, None, :]  # (N, 4, 4)
+    room = upper[:, :, None] - lower[:, None, :]
+    share = np.where(spread > 1e-12, room / np.maximum(spread, 1e-12), 1.0).min(axis=(1, 2))
+    tilt = tilt * np.clip(share, 0.0, 1.0)[:, None]
     collective = wrench[:, 0] * from_wrench[:, 0].mean()
-    collective = np.clip(collective, lower - tilt.min(axis=1), upper - tilt.max(axis=1))
+    collective = np.clip(collective, (lower - tilt).max(axis=1), (upper - tilt).min(axis=1))
     base = collective[:, None] + tilt
     yaw = wrench[:, 3:4] * from_wrench[:, 3]
     room = np.where(yaw > 0, upper - base, base - lower)
-    scale = np.min(np.where(np.abs(yaw) > 1e-12, room / np.maximum(np.abs(yaw), 1e-12), 1.0), axis=1)
-    return np.clip(base + np.clip(scale, 0.0, 1.0)[:, None] * yaw, lower, upper)
+    share = np.where(np.abs(yaw) > 1e-12, room / np.maximum(np.abs(yaw), 1e-12), 1.0).min(axis=1)
+    limited = np.clip(base + np.clip(share, 0.0, 1.0)[:, None] * yaw, lower, upper)
+    return np.where(fits, demand, limited)
 
 
 class Mixer:
@@ -55,10 +65,12 @@ class Mixer:
         wrench = np.concatenate([thrust[:, None], torque], axis=1)
         wanted = desaturate(wrench, self.from_wrench, self.vehicle.min_thrust, self.vehicle.max_thrust)
         speed = self.vehicle.speed_for(wanted)
-        return self.limited(rotor_speed + lead * (speed - rotor_speed))
+        # The wanted speeds are within reach; only the overshoot has to fit into what they leave.
+        overshoot = (lead - 1.0) * (speed - rotor_speed)
+        return speed + desaturate(overshoot @ self.to_wrench.T, self.from_wrench, -speed, 1.0 - speed)
 
     def limited(self, command: Floats) -> Floats:
-        """Bring commands (N, 4) into [0, 1] with the same priorities; those inside are returned as they are."""
+        """Bring commands (N, 4) into [0, 1] with the same priorities."""
         return desaturate(command @ self.to_wrench.T, self.from_wrench, 0.0, 1.0)
 
 
