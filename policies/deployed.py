@@ -45,6 +45,9 @@ class DeployedPolicy(nn.Module):
         """Signals and memory, name → (N, *shape), to commands, name → (N, elements), and the following memory."""
         observed = {m.name: memory[m.name] for m in self.observer.memory}
         obs, observed = self.observer(signals, observed)
+        if obs.shape[-1] != self.observer.obs_dim:
+            name = type(self.observer).__name__
+            raise ExportError(f"{name} gives observations of {obs.shape[-1]}; its obs_dim is {self.observer.obs_dim}")
         recurrent = {m.name: memory[m.name] for m in self.actor_memory}
         if self.actor_memory:
             action, recurrent = self.actor(obs, recurrent)

@@ -7,6 +7,7 @@ caller's business; nothing here knows a task or a robot.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -81,17 +82,24 @@ def export_policy(
     examples = example_tensors(deployed.signals, example_signals, rate)
     steps = record_rollout(deployed, examples)
     _check_commands(deployed.commands, steps)
+    contract = Contract(
+        task=task,
+        robot=robot,
+        signals=deployed.signals,
+        commands=deployed.commands,
+        memory=deployed.memory,
+        rate=rate,
+        graph_sha256="0" * 64,  # until there is a graph
+        golden=Golden(tolerance, tuple(steps[i] for i in _golden_choice(deployed, steps))),
+        safety=safety or Safety(),
+        gains={k: tuple(map(float, v)) for k, v in (gains or {}).items()},
+        composition=composition or Composition(),
+        provenance=_provenance(provenance or {}),
+    )
+    contract = Contract.from_json(contract.to_json())  # refused now rather than after the tracing
     model = traced_model(deployed, examples[0])
     data = graph_bytes(model)
-    contract = Contract(
-        task=task, robot=robot, rate=rate,
-        signals=deployed.signals, commands=deployed.commands, memory=deployed.memory,
-        graph_sha256=hashlib.sha256(data).hexdigest(),
-        golden=Golden(tolerance, tuple(steps[i] for i in _golden_choice(deployed, steps))),
-        safety=safety or Safety(), gains={k: tuple(map(float, v)) for k, v in (gains or {}).items()},
-        composition=composition or Composition(), provenance=_provenance(provenance or {}),
-    )  # fmt: skip
-    contract = Contract.from_json(contract.to_json())
+    contract = dataclasses.replace(contract, graph_sha256=hashlib.sha256(data).hexdigest())
     _verify(deployed, Policy(PolicyFile(data, contract)), steps, tolerance)
     write_policy_file(path, model, contract)
     return Path(path)
@@ -142,7 +150,11 @@ def record_rollout(deployed: DeployedPolicy, examples: Sequence[dict[str, Tensor
     memory_shapes = {m.name: (1, *m.shape) for m in deployed.memory}
     steps: list[GoldenStep] = []
     for signals in examples:
-        commands, following = deployed(dict(signals), dict(memory))
+        try:
+            commands, following = deployed(dict(signals), dict(memory))
+        except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
+            text = f"{type(error).__name__}: {str(error)[:500]}"
+            raise ExportError(f"the policy cannot be run on example step {len(steps)}: {text}") from error
         for what, outputs, wanted in (("command", commands, shapes), ("memory", following, memory_shapes)):
             found = {name: tuple(values.shape) for name, values in outputs.items()}
             if found != wanted:

@@ -9,8 +9,10 @@ import contextlib
 import importlib.util
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 _MAX_IR_VERSION = 10  # the newest that onnxruntime 1.18 reads
+_THIS = {Path(__file__).name, "deployed.py"}
 _NOISY = ("torch.onnx", "torch.export", "torch._dynamo", "torch.fx", "onnxscript", "onnx_ir")
 
 
@@ -117,11 +120,16 @@ def _clean(model: onnx.ModelProto, deployed: DeployedPolicy) -> onnx.ModelProto:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, shortened: the exporter wraps it several times with pages of advice."""
+    """The innermost cause, shortened, with the user's own line: the exporter wraps it with pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:500]}"
+    name, text = type(error).__name__, " ".join(str(error).split())
+    if "DataDependent" in name:
+        text = "it branches on the value of a tensor, or makes a shape of one; use torch.where and fixed shapes"
+    own = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    own = [f for f in own if not f.filename.startswith("<") and Path(f.filename).name not in _THIS]
+    where = f" (at {Path(own[-1].filename).name}:{own[-1].lineno}, {own[-1].line})" if own else ""
+    return f"{name}: {text[:500]}{where}"
 
 
 @contextlib.contextmanager

@@ -111,9 +111,10 @@ def check_graph(model: onnx.ModelProto, contract: Contract, where: str) -> None:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ContractError(f"'{where}' is not a valid ONNX model: {str(error).splitlines()[0][:300]}") from error
-    for value in (*model.graph.input, *model.graph.output):
-        if not isinstance(value.name, str):
-            raise ContractError(f"'{where}': the input or output name {value.name!r} is not UTF-8")
+    names: list[Any] = [value.name for value in (*model.graph.input, *model.graph.output)]
+    for name in names:
+        if not isinstance(name, str):  # protobuf gives bytes where a text is not UTF-8
+            raise ContractError(f"'{where}': the input or output name {name!r} is not UTF-8")
     differences = list(_interface_differences(model, contract))
     if differences:
         raise ContractMismatch(f"'{where}': the graph is not what its contract describes", differences)
@@ -177,7 +178,7 @@ def _contract_text(model: onnx.ModelProto, where: str) -> str:
     sums = [p.value for p in model.metadata_props if p.key == CONTRACT_SHA256_KEY]
     if len(found) > 1 or len(sums) > 1:
         raise ContractError(f"'{where}' holds more than one contract; export it again")
-    if not isinstance(found[0], str):  # protobuf gives bytes where a text is not UTF-8
+    if not isinstance(found[0], str):
         raise ContractError(f"'{where}': its contract is damaged (not UTF-8); export or copy the file again")
     if not sums or sums[0] != _sha256(found[0]):
         # A contract of another version may be checked in another way: say that first.
