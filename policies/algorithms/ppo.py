@@ -220,6 +220,7 @@ class Ppo:
         for t, envs, final in cut:
             require_finite("final_obs['critic']", final)
             r.next_value[t, envs] = self._value(final)
+        require_finite_rollout({"value": r.value, "next_value": r.next_value})
 
     def _value(self, critic_obs: Tensor) -> Tensor:
         value: Tensor = self.critic(self.critic_norm(critic_obs)).squeeze(-1)

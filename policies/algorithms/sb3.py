@@ -6,6 +6,7 @@ dictionaries, no recurrence. Classes of `sb3_contrib` are found too, where that 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import json
@@ -96,7 +97,7 @@ class Sb3:
             raise ConfigError(f"num_envs = {config.num_envs}, but the environment has {env.num_envs}")
         self.cls, self.config, self.env = cls, config, env
         self.vec_env = BatchedVecEnv(env, seed)
-        arguments = dict(config.arguments)
+        arguments = copy.deepcopy(dict(config.arguments))  # SB3 writes into policy_kwargs
         if "buffer_size" in inspect.signature(cls).parameters:
             arguments.setdefault("buffer_size", min(config.total_steps, 1_000_000))
         try:
