@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--algorithm", default="apg")
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--base", help="evaluate these base controllers instead of training")
-    parser.add_argument("--set", action="append", default=[], dest="changes")
+    parser.add_argument("--set", action="extend", nargs="+", default=[], dest="changes")
     parser.add_argument("--scenarios", default="targets")
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("runs/targets"))

@@ -196,7 +196,7 @@ def _chip(demo: Demo) -> str:
 
 
 def _instructions(policy: Path) -> str:
-    from robot_rl.firmware_export.measure import count_instructions
+    from robot_rl.firmware_export.instructions import count_instructions
 
     count = count_instructions(policy)
     return f"{count:,} instructions"

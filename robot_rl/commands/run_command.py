@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--driver", default="sim", help="robot-rl list driver, or package.module:NAME (default sim)")
     parser.add_argument("--mission", default="hover", help="hover, figure-eight, figure-eight-fast, square")
     parser.add_argument("--seconds", type=float, default=10.0, help="time spent on the mission")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="settings such as supervisor.max_tilt=1.0, and driver.KEY=VALUE")  # fmt: skip
     parser.add_argument("--fast-forward", action="store_true", help="simulated robot only: not in real time")
     parser.add_argument("--json", type=Path, help="write the result here")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithm", default="apg", help="robot-rl list algorithm; sb3:<Class> too (default: apg)")
     parser.add_argument("--fast", action="store_true", help="config/train/fast.yaml: nominal vehicle, under a CPU-second")
     parser.add_argument("--config", type=Path, help="YAML with sections algorithm, task, runner")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")

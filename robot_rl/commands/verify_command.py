@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 HELP = "compare PyTorch, onnxruntime, the generated C on this computer and on emulated chips"
 TOLERANCE = 2e-6  # of each command's range
 
@@ -78,6 +76,8 @@ def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, A
     Raises:
         ContractMismatch: the policy is not for the simulated robot.
     """
+    import numpy as np
+
     from robot_rl.policy import Policy
     from robot_rl.sim.quadrotor.numpy_sim import NumpyQuadrotor, NumpySimOptions
     from robot_rl.sim.quadrotor.references import figure_eight
@@ -107,11 +107,11 @@ def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, A
 
 def torch_difference(run: Path, loaded: Any, inputs: list[tuple[dict[str, Any], dict[str, Any]]]) -> float:
     """Largest difference between onnxruntime and the run's PyTorch modules over the inputs."""
+    import numpy as np
     import torch
 
     from robot_rl.commands.compose import load_trained, run_folder_of
     from robot_rl.policies.deployed import DeployedPolicy
-    from robot_rl.policy import relative_error
 
     trained = load_trained(run_folder_of(run))
     deployed = DeployedPolicy(trained.observer, trained.actor, trained.action_map)
@@ -121,4 +121,4 @@ def torch_difference(run: Path, loaded: Any, inputs: list[tuple[dict[str, Any], 
     with torch.no_grad():
         wanted, _ = deployed({n: torch.from_numpy(v) for n, v in signals.items()}, {n: torch.from_numpy(v) for n, v in memory.items()})
     spans = {c.name: np.subtract(c.upper, c.lower) for c in loaded.contract.commands}
-    return max(relative_error(found[n], wanted[n].numpy(), spans[n]) for n in found)
+    return max(float(np.max(np.abs(found[n] - wanted[n].numpy()) / spans[n])) for n in found)
