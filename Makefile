@@ -13,7 +13,7 @@ TEST_JOBS ?= 2
 # Small networks run slower on two threads than on one (the threads only wait for each other).
 export OMP_NUM_THREADS := 1
 
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt setup.cfg | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.installed-$(shell cat setup.py setup.cfg constraints.txt | sha256sum | cut -c1-16)
 APT_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 
 # The whole output goes to a log; only when something fails its end is shown.
