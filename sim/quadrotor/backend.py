@@ -87,6 +87,11 @@ def _inductor() -> Stepper:
     return Stepper("inductor", run_plain, run_delayed)
 
 
+@lru_cache(maxsize=16)
+def _scalar(value: float) -> Tensor:
+    return torch.tensor([value])
+
+
 @lru_cache(maxsize=1)
 def _native() -> Stepper:
     from robot_rl.sim.codegen.native import NativeFunction, supported_rows
@@ -110,12 +115,12 @@ def _native() -> Stepper:
     def run_plain(state: Tensor, params: Tensor, command: Tensor, dt: float) -> Tensor:
         if not supported_rows([state, params, command]):
             return _plain(state, params, command, dt)
-        return plain(state=state, params=params, after=command, dt=torch.tensor([dt]))
+        return plain(state=state, params=params, after=command, dt=_scalar(dt))
 
     def run_delayed(state: Tensor, params: Tensor, before: Tensor, after: Tensor, switch: Tensor, dt: float) -> Tensor:
         if not supported_rows([state, params, before, after, switch]):
             return _delayed(state, params, before, after, switch, dt)
         tensors = {"state": state, "params": params, "before": before, "after": after, "change_at": switch[None]}
-        return delayed(**tensors, dt=torch.tensor([dt]))
+        return delayed(**tensors, dt=_scalar(dt))
 
     return Stepper("native", run_plain, run_delayed)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.observer import initial_memory
 from robot_rl.protocols import Step
 from robot_rl.registry import load
@@ -45,7 +45,6 @@ class QuadrotorEnv:
         observer, action_map: torch modules, shared with the exported policy.
         state: (17, N); params: (P, N), this episode's vehicles; both as in `equations.py`.
         episode_step: (N,) control steps since the last reset; may be written to spread the resets.
-        reward_weights: name → number, may be set; used from the next step on.
     """
 
     action_dim = 4
@@ -62,7 +61,7 @@ class QuadrotorEnv:
         self.observer = make_observer(o.observer, robot.parameters()).to(self.device)
         self.action_map = make_action_map(o.action_map, task.commands[0]).to(self.device)
         self.obs_dims = {"policy": self.observer.obs_dim, "critic": terms.CRITIC_SIZE}
-        self.reward_weights: Mapping[str, float] = dataclasses.asdict(o.reward)
+        self._weights = o.reward
         self.stepper = make_stepper(o.backend, self.device)
         self._check_rate()
         self._generator = torch.Generator(self.device)
@@ -85,6 +84,15 @@ class QuadrotorEnv:
             top = self.max_episode_steps
             self.episode_step = torch.randint(top, (self.num_envs,), generator=self._generator, device=self.device)
         return self._observations()
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """Name → number; set it to change the reward from the next step on."""
+        return dataclasses.asdict(self._weights)
+
+    @reward_weights.setter
+    def reward_weights(self, weights: Mapping[str, float]) -> None:
+        self._weights = _reward_weights(weights)
 
     @torch.no_grad()
     def step(self, action: Tensor) -> Step:
@@ -128,7 +136,7 @@ class QuadrotorEnv:
         """The reward that `step` gives under `weights`: (B, 28) before the step, (B, 4), (B,) bool → (B,)."""
         (command,) = self.action_map(torch.clamp(action, -1.0, 1.0)).values()
         rotor_action = 2 * torch.clamp(command / ROTOR_SPEED_MAX, 0.0, 1.0) - 1
-        return terms.reward(critic_obs, rotor_action, terminated, RewardWeights(**weights), self._hover)
+        return terms.reward(critic_obs, rotor_action, terminated, _reward_weights(weights), self._hover)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on as if nothing had happened."""
@@ -136,7 +144,7 @@ class QuadrotorEnv:
         return {
             "num_envs": self.num_envs,
             "generator": self._generator.get_state(),
-            "reward_weights": dict(self.reward_weights),
+            "reward_weights": self.reward_weights,
             "memory": {k: v.clone() for k, v in self._memory.items()},
             **{name: getattr(self, _attribute(name)).clone() for name in _TENSORS},
             **{part.strip("_"): getattr(self, part).state_dict() for part in parts},
@@ -151,7 +159,7 @@ class QuadrotorEnv:
                 f"this has {self.num_envs} with {self.obs_dims['policy']}"
             )
         self._generator.set_state(state["generator"].cpu())
-        self.reward_weights = dict(state["reward_weights"])
+        self.reward_weights = state["reward_weights"]
         self._memory = {k: v.to(self.device).clone() for k, v in state["memory"].items()}
         for name in _TENSORS:
             setattr(self, _attribute(name), state[name].to(self.device).clone())
@@ -166,6 +174,7 @@ class QuadrotorEnv:
         self.params = torch.zeros(PARAM_SIZE, n, device=device)
         self.episode_step = torch.zeros(n, dtype=torch.long, device=device)
         self._delay = torch.zeros(n, device=device)
+        self._time_step = torch.full((1, 1), self.control_dt, device=device)
         self._sensed = torch.zeros(STATE["omega"].stop, n, device=device)
         self._critic = torch.zeros(n, terms.CRITIC_SIZE, device=device)
         self._policy_obs = torch.zeros(n, self.observer.obs_dim, device=device)
@@ -194,18 +203,19 @@ class QuadrotorEnv:
         self._critic = self._critic_view(self.state, self.params, self._target_rows)
         if observe:
             self._observe()
-        pos_error, vel, omega = self._errors()
-        terminated = terms.failed(pos_error, vel, omega, self.options.termination)
+        pos_error = self.state[STATE["pos"]] - self._origin - self._target_rows[0:3]
+        off_axis, speed = pos_error.abs().amax(0), terms.length(self.state[STATE["vel"]])
+        body_rate = terms.length(self.state[STATE["omega"]])
+        terminated = terms.failed(off_axis, speed, body_rate, self.options.termination)
         truncated = (self.episode_step >= self.max_episode_steps) & ~terminated
-        weights = RewardWeights(**self.reward_weights)
-        reward = terms.reward(before, (2 * rotor - 1).T, terminated, weights, self._hover)
-        limits, quat = self.options.cost, self.state[STATE["quat"]]
+        reward = terms.reward(before, (2 * rotor - 1).T, terminated, self._weights, self._hover)
+        limits = self.options.cost
         cost = {
-            "box": terms.cost_box(pos_error, limits),
-            "body_rate": terms.cost_body_rate(omega, limits),
-            "tilt": terms.cost_tilt(quat, limits),
+            "box": terms.cost_box(off_axis, limits),
+            "body_rate": terms.cost_body_rate(body_rate, limits),
+            "tilt": terms.cost_tilt(self.state[STATE["quat"]], limits),
         }
-        log = {"position_error": terms.length(pos_error).mean(), "body_rate": terms.length(omega).mean()}
+        log = {"position_error": terms.length(pos_error).mean(), "body_rate": body_rate.mean()}
         final_obs = self._observations(observe)
         if self.options.auto_reset:
             ids = (terminated | truncated).nonzero()[:, 0]
@@ -253,10 +263,6 @@ class QuadrotorEnv:
     def _critic_view(self, state: Tensor, params: Tensor, target: Tensor) -> Tensor:
         return terms.critic_observation(state, target[0:3] + self._origin, target[3:6], params[FORCE], params[TORQUE])
 
-    def _errors(self) -> tuple[Tensor, Tensor, Tensor]:
-        pos = self.state[STATE["pos"]] - self._origin - self._target_rows[0:3]
-        return pos, self.state[STATE["vel"]], self.state[STATE["omega"]]
-
     def _signals(self, state: Tensor, target: Tensor, n: int) -> dict[str, Tensor]:
         rows = {
             "base_pos_w": state[STATE["pos"]],
@@ -267,7 +273,7 @@ class QuadrotorEnv:
             "target_lin_vel_w": target[3:6],
             "target_lin_acc_w": target[6:9],
             "target_yaw": target[9:10],
-            "time_step": torch.full((1, n), self.control_dt, device=self.device),
+            "time_step": self._time_step.expand(1, n),
         }
         return {name: value.T for name, value in rows.items()}
 
@@ -297,6 +303,14 @@ class QuadrotorEnv:
 def make_quadrotor_env(task: TaskSpec, num_envs: int, seed: int, device: str = "cpu") -> QuadrotorEnv:
     """What the flight tasks name as their environment."""
     return QuadrotorEnv(task, num_envs, seed, device)
+
+
+def _reward_weights(weights: Mapping[str, float]) -> RewardWeights:
+    known = [f.name for f in dataclasses.fields(RewardWeights)]
+    for name in weights:
+        if name not in known:
+            raise UnknownName("reward weight", name, known)
+    return RewardWeights(**weights)
 
 
 def _attribute(name: str) -> str:

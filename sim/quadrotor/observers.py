@@ -43,7 +43,7 @@ class L2FObserver(Observer):
 
     def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         quat = signals["base_quat_wxyz"]
-        R = rotation(*(quat[:, i : i + 1] for i in range(4)))
+        R = rotation(*quat.split(1, dim=1))
         history = memory["action_history"]
         parts = [
             signals["base_pos_w"] - signals["target_pos_w"],
@@ -60,6 +60,9 @@ class L2FObserver(Observer):
 
 class RotorMap(ActionMap):
     """Action −1 … 1 → rotor speed 0 … full speed, linearly; actions beyond are clipped."""
+
+    lower: Tensor
+    upper: Tensor
 
     def __init__(self, command: Command) -> None:
         super().__init__()

@@ -253,7 +253,7 @@ def render_flight(
     try:
         film.parent.mkdir(parents=True, exist_ok=True)
         writer = imageio_ffmpeg.write_frames(
-            str(aside), size, fps=fps, macro_block_size=2, codec="libx264", quality=None, output_params=_ENCODER
+            str(aside), size, fps=fps, macro_block_size=2, codec="libx264", quality=6, output_params=_ENCODER
         )
         writer.send(None)
         for image in flight_frames(trajectory, fps, size, title):
@@ -268,7 +268,7 @@ def render_flight(
     return film
 
 
-_ENCODER = ["-preset", "veryfast", "-crf", "20", "-movflags", "+faststart", "-threads", "1"]
+_ENCODER = ["-preset", "veryfast", "-movflags", "+faststart", "-threads", "1"]
 
 
 def flight_frames(

@@ -17,14 +17,14 @@ _ERROR_ROWS = 12  # position 3, attitude 3, velocity 3, body rates 3
 
 def unit(quat: Tensor) -> Tensor:
     """Quaternions (4, N) of norm 1. Written out: torch's vector norm is several times slower here."""
-    w, x, y, z = quat
+    w, x, y, z = quat.unbind(0)
     return quat / torch.sqrt(w * w + x * x + y * y + z * z)
 
 
 def rotated(quat: Tensor, angle: Tensor) -> Tensor:
     """Quaternions (4, N) turned by small body-frame rotation vectors (3, N) in rad; unit norm."""
-    qw, qx, qy, qz = quat
-    hx, hy, hz = 0.5 * angle
+    qw, qx, qy, qz = quat.unbind(0)
+    hx, hy, hz = (0.5 * angle).unbind(0)
     turned = torch.stack(
         [
             qw - qx * hx - qy * hy - qz * hz,

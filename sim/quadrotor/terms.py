@@ -13,7 +13,7 @@ CRITIC_SIZE = 28
 
 def length(vector: Tensor) -> Tensor:
     """Euclidean length (N,) of vectors (3, N)."""
-    x, y, z = vector
+    x, y, z = vector.unbind(0)
     return torch.sqrt(x * x + y * y + z * z)
 
 
@@ -23,7 +23,7 @@ def critic_observation(state: Tensor, target_pos: Tensor, target_vel: Tensor, fo
     Position error 3, rotation matrix row-major 9, velocity error 3, body rates 3, external force 3 (N, world), torque 3
     (N m, body), rotor speeds in [−1, 1] 4. All arguments component-first.
     """
-    R = rotation(*state[STATE["quat"]])
+    R = rotation(*state[STATE["quat"]].unbind(0))
     rows = [
         state[STATE["pos"]] - target_pos,
         torch.stack([entry for row in R for entry in row]),
@@ -55,21 +55,24 @@ def reward(
     return torch.where(terminated, 0.0, weights.alive - weights.scale * penalty)
 
 
-def failed(pos_error: Tensor, vel: Tensor, omega: Tensor, bounds: Termination) -> Tensor:
-    """(N,) bool: outside the box, too fast, spinning too fast, or not finite. Arguments (3, N)."""
-    inside = pos_error.abs().amax(0) <= bounds.box
-    slow = (length(vel) <= bounds.speed) & (length(omega) <= bounds.body_rate)
-    return ~(inside & slow)  # a NaN compares false, so it fails
+def failed(off_axis: Tensor, speed: Tensor, body_rate: Tensor, bounds: Termination) -> Tensor:
+    """(N,) bool: outside the box, too fast, spinning too fast, or not finite.
+
+    Args:
+        off_axis: (N,) largest distance to the target on any axis, m. speed: m/s. body_rate: rad/s.
+    """
+    inside = (off_axis <= bounds.box) & (speed <= bounds.speed)
+    return ~(inside & (body_rate <= bounds.body_rate))  # a NaN compares false, so it fails
 
 
-def cost_box(pos_error: Tensor, limits: CostLimits) -> Tensor:
+def cost_box(off_axis: Tensor, limits: CostLimits) -> Tensor:
     """Metres beyond the inner box, (N,)."""
-    return torch.clamp(pos_error.abs().amax(0) - limits.box, min=0.0)
+    return torch.clamp(off_axis - limits.box, min=0.0)
 
 
-def cost_body_rate(omega: Tensor, limits: CostLimits) -> Tensor:
+def cost_body_rate(body_rate: Tensor, limits: CostLimits) -> Tensor:
     """Rad/s beyond the calm body rate, (N,)."""
-    return torch.clamp(length(omega) - limits.body_rate, min=0.0)
+    return torch.clamp(body_rate - limits.body_rate, min=0.0)
 
 
 def cost_tilt(quat: Tensor, limits: CostLimits) -> Tensor:

@@ -182,7 +182,7 @@ def test_recalculated_rewards_are_the_rewards_of_new_weights(observer: str) -> N
         step = env.step(action)
         assert torch.equal(env.recalculate_reward(before, action, step.terminated, weights), step.reward)
         before = step.obs["critic"]
-    with pytest.raises(TypeError, match="speed"):
+    with pytest.raises(UnknownName, match="linear_velocity"):
         env.recalculate_reward(before, action, step.terminated, {"speed": 1.0})
 
 
