@@ -60,49 +60,40 @@ def export_policy(
     Args:
         path: the file to write; an existing one is replaced only when everything succeeded.
         observer, actor, action_map: see `DeployedPolicy`; they are copied, the caller's are not changed.
-        task, robot: names, written into the contract.
-        rate: see `contract.Rate`.
-        example_signals: consecutive steps of one rollout of real simulated states, oldest first and starting at a
-            reset; name → (*shape) or (1, *shape). `time_step` may be left out. At least two steps.
-        safety, gains, composition: see `contract.Contract`.
+        task, robot, rate, safety, gains, composition: see `contract.Contract`.
+        example_signals: consecutive steps of one rollout of real simulated states, at least two, oldest first and
+            starting at a reset; name → (*shape) or (1, *shape). `time_step` may be left out.
         provenance: JSON data such as seed, config, evaluation figures; commit, command line and versions are added.
         tolerance: largest difference to PyTorch relative to each command's range.
 
-    Returns:
-        The path.
-
     Raises:
-        ExportError: the modules cannot be traced, disagree with their own declarations, give NaN or always the
-            same command, or onnxruntime differs from PyTorch by more than `tolerance`; also when the file
-            cannot be written.
+        ExportError: the modules cannot be traced, disagree with their own declarations, give NaN or always the same
+            command, or onnxruntime differs from PyTorch by too much; also when the file cannot be written.
         ContractError: the declarations contradict each other.
         MissingDependency: onnxscript is not installed.
     """
     deployed = DeployedPolicy(_settled(observer), _settled(actor), _settled(action_map))
-    examples = example_tensors(deployed.signals, example_signals, rate)
-    steps = record_rollout(deployed, examples)
+    steps = record_rollout(deployed, example_tensors(deployed.signals, example_signals, rate))
     _check_commands(deployed.commands, steps)
-    contract = Contract(
-        task=task,
-        robot=robot,
-        signals=deployed.signals,
-        commands=deployed.commands,
-        memory=deployed.memory,
-        rate=rate,
-        graph_sha256="0" * 64,  # until there is a graph
-        golden=Golden(tolerance, tuple(steps[i] for i in _golden_choice(deployed, steps))),
-        safety=safety or Safety(),
-        gains={k: tuple(map(float, v)) for k, v in (gains or {}).items()},
-        composition=composition or Composition(),
-        provenance=_provenance(provenance or {}),
-    )
-    contract = Contract.from_json(contract.to_json())  # refused now rather than after the tracing
-    model = traced_model(deployed, examples[0])
+    golden = Golden(tolerance, tuple(steps[i] for i in _golden_choice(deployed, steps)))
+    draft = Contract(
+        task, robot, deployed.signals, deployed.commands, deployed.memory, rate, "0" * 64, golden, safety or Safety(),
+        {k: tuple(map(float, v)) for k, v in (gains or {}).items()}, composition or Composition(),
+        _provenance(provenance or {}),
+    )  # fmt: skip
+    return _finished(Path(path), deployed, draft, steps)
+
+
+def _finished(path: Path, deployed: DeployedPolicy, draft: Contract, steps: Sequence[GoldenStep]) -> Path:
+    """Trace, compare, write."""
+    contract = Contract.from_json(draft.to_json())  # refused now rather than after the tracing
+    first = {s.name: torch.tensor(_stack([steps[0].signals[s.name]], s.shape)) for s in deployed.signals}
+    model = traced_model(deployed, first)
     data = graph_bytes(model)
     contract = dataclasses.replace(contract, graph_sha256=hashlib.sha256(data).hexdigest())
-    _verify(deployed, Policy(PolicyFile(data, contract)), steps, tolerance)
+    _verify(deployed, Policy(PolicyFile(data, contract)), steps, contract.golden.tolerance)
     write_policy_file(path, model, contract)
-    return Path(path)
+    return path
 
 
 def example_tensors(

@@ -159,7 +159,7 @@ def test_set_arguments_are_yaml() -> None:
             "z='1'",
             "p=-.5",
             "m=~",
-        ]  # fmt: skip
+        ]
     )
     assert found == {
         "a.b": 0.001, "n": 1e6, "i": 12.0, "s": "off", "t": True, "l": [64, 64], "d": {"x": 1}, "e": None, "q": "a=b",
