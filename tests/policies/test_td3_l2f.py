@@ -38,9 +38,9 @@ def score(policy) -> float:
 
 def test_it_learns_the_dummy_task():
     rates = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "polyak": 0.02}
-    td3, env = learner(num_envs=8, critic_interval=8, actor_interval=8, total_steps=6000, batch_size=32, **rates)
+    td3, env = learner(num_envs=8, critic_interval=8, actor_interval=8, total_steps=4500, batch_size=32, **rates)
     before = score(td3.policy())
-    advance(td3, env, 6000)
+    advance(td3, env, 4500)
     assert score(td3.policy()) > max(before + 5.0, 43.0)
 
 
