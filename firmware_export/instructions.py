@@ -88,8 +88,8 @@ def count_program(folder: Path, sources: list[str], board: EmulatedBoard, extra:
 
 def _one_by_one(board: EmulatedBoard) -> list[str]:
     found = re.search(r"version (\d+)\.(\d+)", run([board.qemu, "--version"], "asking QEMU for its version"))
-    version = tuple(map(int, found.groups())) if found else (0, 0)
-    return ["-accel", "tcg,one-insn-per-tb=on"] if version >= (8, 1) else ["-singlestep"]
+    version = 100 * int(found.group(1)) + int(found.group(2)) if found else 0
+    return ["-accel", "tcg,one-insn-per-tb=on"] if version >= 801 else ["-singlestep"]
 
 
 def _symbols(listing: str) -> dict[str, int]:

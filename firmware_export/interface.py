@@ -112,7 +112,7 @@ class Interface:
     def clipped_time_step(self, time_step: float | None) -> float:
         """Seconds that the policy is told; None means its own period."""
         value = self.rate.control_dt if time_step is None else time_step
-        return float(min(max(value, self.rate.min_dt), self.rate.max_dt)) if np.isfinite(value) else value
+        return float(np.clip(value, self.rate.min_dt, self.rate.max_dt))
 
     def to_json(self) -> str:
         """Readable, complete and the same for the same policy."""

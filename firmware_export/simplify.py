@@ -96,6 +96,7 @@ def _folded(
     """Move every node that can be evaluated now into `constants`; gives the rest and the type of each tensor."""
     for _ in range(_MAX_PASSES):
         types = _inferred_types(model)
+        _settle_casts(model, constants, types)
         remaining = [n for n in model.graph.node if not _fold(n, model, constants, types)]
         if len(remaining) == len(model.graph.node):
             return model, types
@@ -108,6 +109,22 @@ def _folded(
             if k not in known
         )
     raise ExportError("constant folding did not come to an end; the model is damaged")
+
+
+def _settle_casts(
+    model: onnx.ModelProto, constants: dict[str, np.ndarray[Any, Any]], types: dict[str, onnx.TypeProto.Tensor]
+) -> None:
+    """CastLike, which definitions of other operators use, becomes Cast: its second input matters by type only."""
+    for node in model.graph.node:
+        if node.op_type != "CastLike":
+            continue
+        like = node.input[1]
+        known = onnx.helper.np_dtype_to_tensor_dtype(constants[like].dtype) if like in constants else None
+        element = known or (types[like].elem_type if like in types else None)
+        if element:
+            node.op_type = "Cast"
+            del node.input[1:]
+            node.attribute.append(onnx.helper.make_attribute("to", element))
 
 
 def _inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:

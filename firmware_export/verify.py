@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -159,7 +160,8 @@ def _onnxruntime(path: Path, calls: Sequence[Call]) -> Answers:
     for signals, memory in calls:
         values = {**signals, **{MEMORY_IN + name: value for name, value in memory.items()}}
         feed = {n: np.asarray(values[n], np.float32).reshape(graph.tensors[n].shape) for n in graph.inputs}
-        said = dict(zip(names, session.run(None, feed), strict=True))
+        values_out: Any = session.run(None, feed)
+        said: dict[str, Any] = dict(zip(names, values_out, strict=True))
         commands.append({c.name: said[c.name].ravel() for c in face.commands})
         memories.append({m.name: said[MEMORY_OUT + m.name].reshape(m.shape) for m in face.memory})
     return Answers(_stacked(commands), _stacked(memories))

@@ -118,6 +118,7 @@ OPERATORS = {
     "Sin": _float_call("{p}_sine({0}, 0)"),
     "Cos": _float_call("{p}_sine({0}, 1)"),
     "Log": _float_call("logf({0})"),
+    "Erf": _float_call("erff({0})"),
     "Tan": _float_call("tanf({0})"),
     "Atan": _float_call("atanf({0})"),
     "Asin": _float_call("asinf({0})"),
