@@ -98,7 +98,10 @@ class LqrController(FlightController):
             [
                 clipped(position_error, g.max_position_error),
                 clipped(velocity_error, g.max_velocity_error),
-                attitude_error, rate_error, state.rotor_speed - reference_speed, integral,
+                attitude_error,
+                rate_error,
+                state.rotor_speed - reference_speed,
+                integral,
             ],
             axis=1,
         )  # (N, 20)

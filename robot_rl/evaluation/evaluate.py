@@ -156,8 +156,13 @@ def compare(first: Sequence[EvalResult], second: Sequence[EvalResult]) -> list[C
     adjusted = holm(p_values)
     return [
         Comparison(
-            a.policy, b.policy, a.scenario.name, paired_difference(_success(a), _success(b)),
-            p_values[a.scenario.name], adjusted[a.scenario.name], _error_difference(a, b),
+            a.policy,
+            b.policy,
+            a.scenario.name,
+            paired_difference(_success(a), _success(b)),
+            p_values[a.scenario.name],
+            adjusted[a.scenario.name],
+            _error_difference(a, b),
         )
         for a, b in pairs
     ]

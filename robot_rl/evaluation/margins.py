@@ -125,9 +125,7 @@ def margins(
     return found
 
 
-def _bisected(
-    axis: Axis, success: Callable[[float], float], nominal: float, required: float, halvings: int
-) -> Margin:
+def _bisected(axis: Axis, success: Callable[[float], float], nominal: float, required: float, halvings: int) -> Margin:
     best, best_success, low, high, flown = axis.nominal, nominal, 0.0, 1.0, 1
     at_end = success(1.0)
     if at_end >= required:

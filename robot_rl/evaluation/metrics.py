@@ -67,7 +67,8 @@ def episodes_of(rollout: Rollout, tracking: bool) -> Episodes:
     outside = per_axis >= BOX
     first = np.argmax(outside, axis=0)
     completed = distance.max(axis=0) <= TRACKING_LIMIT
-    in_wide_box = (per_axis < WIDE_BOX).all(axis=0)
+    in_box: Bools = np.all(~outside, axis=0)
+    in_wide_box: Bools = np.all(per_axis < WIDE_BOX, axis=0)
     valid = completed if tracking else in_wide_box
     steady = distance[rollout.settled]
     with np.errstate(invalid="ignore"):
@@ -75,10 +76,10 @@ def episodes_of(rollout: Rollout, tracking: bool) -> Episodes:
     rate = np.square(rollout.body_rate[rollout.settled].astype(np.float64)).sum(axis=2)
     command = rollout.command.astype(np.float64)
     return Episodes(
-        in_box=~outside.any(axis=0),
+        in_box=in_box,
         in_wide_box=in_wide_box,
         completed=completed,
-        exit_time=np.where(outside.any(axis=0), rollout.times[first], np.inf),
+        exit_time=np.where(in_box, np.inf, rollout.times[first]),
         max_error=distance.max(axis=0),
         steady_error=np.where(valid, mean_error, np.inf),
         rmse=np.where(valid, rms_error, np.inf),

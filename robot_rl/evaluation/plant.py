@@ -56,7 +56,8 @@ def reference(scenario: Scenario) -> Reference:
     from robot_rl.sim.quadrotor.references import figure_eight
 
     duration = RAMP + scenario.turns * scenario.period if scenario.tracking else scenario.duration
-    times = scenario.control_dt * np.arange(round(duration / scenario.control_dt) + 1)
+    steps = round(duration / scenario.control_dt)
+    times = scenario.control_dt * np.arange(steps + 1, dtype=np.float64)
     if not scenario.tracking:
         still = np.zeros((len(times), 3))
         return Reference(still, still, still, times)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart with any colour vision; the evaluated policy comes first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GRID = "#222222", "#DDDDDD"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "figure.dpi": 130, "savefig.dpi": 130, "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",
     "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6, "axes.axisbelow": True,

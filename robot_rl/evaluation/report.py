@@ -85,9 +85,15 @@ def recovery_table(report: EvalReport) -> Table:
             table.add_row(result.scenario.title, result.policy, f"not flown: {result.skipped}")
             continue
         table.add_row(
-            result.scenario.title, result.policy, share(s.survival), share(s.wide_survival),
-            centimetres(s.steady_error.value), centimetres(s.steady_error_p95),
-            f"{s.effort:.3f}", f"{s.command_change:.4f}", f"{s.body_rate:.3f} rad/s",
+            result.scenario.title,
+            result.policy,
+            share(s.survival),
+            share(s.wide_survival),
+            centimetres(s.steady_error.value),
+            centimetres(s.steady_error_p95),
+            f"{s.effort:.3f}",
+            f"{s.command_change:.4f}",
+            f"{s.body_rate:.3f} rad/s",
             f"{s.call_microseconds / s.batch:.1f} µs",
         )
     return table
@@ -104,10 +110,15 @@ def tracking_table(report: EvalReport) -> Table:
             table.add_row(result.scenario.title, result.policy, f"not flown: {result.skipped}")
             continue
         table.add_row(
-            result.scenario.title, result.policy, share(s.survival), centimetres(s.rmse.value),
+            result.scenario.title,
+            result.policy,
+            share(s.survival),
+            centimetres(s.rmse.value),
             f"{centimetres(s.rmse.lower)} to {centimetres(s.rmse.upper)}",
             centimetres(float(result.episodes.max_error.max())),
-            f"{s.effort:.3f}", f"{s.command_change:.4f}", f"{s.body_rate:.3f} rad/s",
+            f"{s.effort:.3f}",
+            f"{s.command_change:.4f}",
+            f"{s.body_rate:.3f} rad/s",
         )
     return table
 
@@ -123,9 +134,14 @@ def comparison_table(report: EvalReport) -> Table:
         table.add_column(heading, justify="right")
     for c in report.comparisons:
         table.add_row(
-            c.scenario, c.first, c.second, f"{100 * c.survival.value:+.1f}",
-            f"{100 * c.survival.lower:+.1f} to {100 * c.survival.upper:+.1f}", f"{c.p_value_holm:.2g}",
-            _signed(c.error.value), f"{_signed(c.error.lower)} to {_signed(c.error.upper)}",
+            c.scenario,
+            c.first,
+            c.second,
+            f"{100 * c.survival.value:+.1f}",
+            f"{100 * c.survival.lower:+.1f} to {100 * c.survival.upper:+.1f}",
+            f"{c.p_value_holm:.2g}",
+            _signed(c.error.value),
+            f"{_signed(c.error.lower)} to {_signed(c.error.upper)}",
         )
     return table
 

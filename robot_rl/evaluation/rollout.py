@@ -47,9 +47,7 @@ class Rollout:
         return self.position - self.reference[:, None, :].astype(np.float32)
 
 
-def fly(
-    target: Target, scenario: Scenario, count: int, seed: int | np.random.SeedSequence, copies: int = 1
-) -> Rollout:
+def fly(target: Target, scenario: Scenario, count: int, seed: int | np.random.SeedSequence, copies: int = 1) -> Rollout:
     """`count` episodes side by side. The same seed gives any target the same starts, disturbances and sensor noise.
 
     Args:
@@ -76,7 +74,13 @@ def fly(
             record.store(k, state, command / ROTOR_SPEED_MAX, lost)
     settled = path.settled[1:] if scenario.tracking else path.times[1:] > path.times[-1] - 1.0 + 1e-9
     return Rollout(
-        path.times[1:], path.position[1:], record.position, record.quat, record.body_rate, record.command, settled,
+        path.times[1:],
+        path.position[1:],
+        record.position,
+        record.quat,
+        record.body_rate,
+        record.command,
+        settled,
         record.call_seconds,
     )
 

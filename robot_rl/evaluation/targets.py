@@ -39,7 +39,7 @@ class Target(Protocol):
 class BaseTarget:
     """A `BasePolicy` (controller, script, …): any batch, any rate."""
 
-    batch = None
+    batch: int | None = None
 
     def __init__(self, policy: Any, name: str) -> None:
         self.policy, self.name = policy, name

@@ -51,7 +51,7 @@ class Mixer:
     def __init__(self, vehicle: Vehicle) -> None:
         self.vehicle = vehicle
         self.to_wrench = vehicle.allocation()
-        self.from_wrench = np.linalg.inv(self.to_wrench)
+        self.from_wrench: Floats = np.linalg.inv(self.to_wrench).astype(np.float64)
 
     def command(self, thrust: Floats, torque: Floats, rotor_speed: Floats, lead: float) -> Floats:
         """Normalised rotor commands (N, 4) in [0, 1].
