@@ -65,7 +65,6 @@ class Policy:
                 f"the policy was exported for one environment (batch dimension 1) but num_envs is {num_envs}; "
                 "export it with a symbolic batch dimension"
             )
-        self._time_stepped = any(s.name == "time_step" for s in self.contract.signals)
         self._allocate()
         self.reset()
 
@@ -214,25 +213,24 @@ class Policy:
         batched = self.num_envs > 1
         for name, view in self._inputs.items():
             if name == "time_step" and (time_step is not None or name not in signals):
-                view.fill(self.contract.rate.control_dt if time_step is None else time_step)
+                rate = self.contract.rate
+                view.fill(min(max(rate.control_dt if time_step is None else time_step, rate.min_dt), rate.max_dt))
                 continue
             try:
                 values = np.asarray(signals[name])
                 if values.shape == view.shape:
                     np.copyto(view, values, casting="same_kind")
                     batched = True
-                    continue
-                if self.num_envs == 1 and values.shape == view.shape[1:]:
+                elif self.num_envs == 1 and values.shape == view.shape[1:]:
                     np.copyto(view[0], values, casting="same_kind")
-                    continue
+                else:
+                    raise SignalError(f"signal '{name}' has shape {values.shape}; expected {view.shape}")
             except KeyError:
                 raise self._missing(signals) from None
             except (TypeError, ValueError) as error:
                 raise SignalError(f"signal '{name}' cannot be used as numbers: {error}") from error
-            raise SignalError(f"signal '{name}' has shape {values.shape}; expected {view.shape}")
-        if self._time_stepped:
-            rate, view = self.contract.rate, self._inputs["time_step"]
-            np.clip(view, rate.min_dt, rate.max_dt, out=view)
+            if name == "time_step":
+                np.clip(view, self.contract.rate.min_dt, self.contract.rate.max_dt, out=view)
         return batched
 
     def _missing(self, signals: Mapping[str, ArrayLike]) -> SignalError:
