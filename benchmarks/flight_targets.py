@@ -65,7 +65,9 @@ def train_one(arguments: argparse.Namespace, seed: int) -> tuple[str, str, float
     return name, str(file), result.cpu_seconds
 
 
-def evaluate_one(arguments: argparse.Namespace, name: str, policy: str, cpu_seconds: float | None) -> list[dict[str, Any]]:
+def evaluate_one(
+    arguments: argparse.Namespace, name: str, policy: str, cpu_seconds: float | None
+) -> list[dict[str, Any]]:
     """One row per scenario."""
     from robot_rl.evaluation.evaluate import evaluate
     from robot_rl.evaluation.scenarios import selected
@@ -74,7 +76,12 @@ def evaluate_one(arguments: argparse.Namespace, name: str, policy: str, cpu_seco
     for scenario in selected(arguments.scenarios):
         episodes = max(20, arguments.episodes // 10) if scenario.tracking else arguments.episodes
         result = evaluate(policy, scenario, episodes, seed=1)
-        row: dict[str, Any] = {"policy": name, "cpu_seconds": cpu_seconds, "scenario": scenario.name, "skipped": result.skipped}
+        row: dict[str, Any] = {
+            "policy": name,
+            "cpu_seconds": cpu_seconds,
+            "scenario": scenario.name,
+            "skipped": result.skipped,
+        }
         if result.summary is not None:
             row["episodes"] = episodes
             for column in COLUMNS:
@@ -100,7 +107,9 @@ def _cells(row: dict[str, Any]) -> str:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Worst … median over seeds, as Markdown."""
-    print("\n| scenario | survival 0.6 m: min, median | survival 1 m: min | steady error median: median, max | p95: max | RMSE: median, max |")
+    print(
+        "\n| scenario | survival 0.6 m: min, median | survival 1 m: min | steady error median: median, max | p95: max | RMSE: median, max |"
+    )
     print("|---|---|---|---|---|---|")
     for scenario in dict.fromkeys(r["scenario"] for r in rows):
         cells = [r for r in rows if r["scenario"] == scenario and not r["skipped"]]

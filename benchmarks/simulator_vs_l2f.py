@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+
 from robot_rl.sim.quadrotor import equations as eq
 from robot_rl.sim.quadrotor.backend import make_stepper
 from robot_rl.sim.robots.crazyflie import ROBOT
@@ -98,7 +99,9 @@ def compare(n: int, seconds: float) -> None:
 def scaling(kind: str, device: str, seconds: float) -> None:
     """Throughput by number of environments; the arrays that one environment occupies."""
     size = 4 * (2 * eq.STATE_SIZE + eq.PARAM_SIZE + 4)
-    print(f"{kind} on {device}; {size} bytes per environment (state twice, {eq.PARAM_SIZE} parameters, command), without history")
+    print(
+        f"{kind} on {device}; {size} bytes per environment (state twice, {eq.PARAM_SIZE} parameters, command), without history"
+    )
     for n in (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000):
         step = ours(kind, n, device)
         clock = time.process_time

@@ -67,6 +67,7 @@ def rltools_td3(steps: int) -> None:
     """rltools' own TD3 loop on our Gymnasium task; it compiles itself first, which is not counted."""
     import gymnasium
     import rltools
+
     import robot_rl.sim.gym_env  # noqa: F401  (registers the task)
 
     def factory() -> Any:

@@ -27,7 +27,8 @@ _EXTRAS = {
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; with `only`, just that verb's arguments are filled in (the others' modules stay unloaded)."""
     parser = argparse.ArgumentParser(
-        prog="robot-rl", description="Train a policy in simulation, run the same file on a ROS 2 robot and on a microcontroller."
+        prog="robot-rl",
+        description="Train a policy in simulation, run the same file on a ROS 2 robot and on a microcontroller.",
     )
     parser.add_argument("--version", action="version", version=f"robot-rl {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")

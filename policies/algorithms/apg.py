@@ -114,7 +114,13 @@ class Apg:
         total, norm, count = 0.0, 0.0, min(self.config.updates_per_iteration, self.config.updates - self._update)
         for _ in range(count):
             loss, gradient = env.loss_and_gradient(self.layers())
-            flat = torch.cat([*(g.reshape(-1) for g in gradient[:4]), (self._mix.T @ gradient[4]).reshape(-1), self._mix.T @ gradient[5]])
+            flat = torch.cat(
+                [
+                    *(g.reshape(-1) for g in gradient[:4]),
+                    (self._mix.T @ gradient[4]).reshape(-1),
+                    self._mix.T @ gradient[5],
+                ]
+            )
             norm = float(flat.norm())
             require_finite("gradient", flat)
             self._adam(flat * min(1.0, self.config.max_gradient / max(norm, 1e-12)))

@@ -109,7 +109,9 @@ def run_folder_of(path: Path) -> Path:
     raise ConfigError(f"{path} is not a run folder: there is no run.json; `robot-rl train` makes one")
 
 
-def flight_examples(trained: Trained, count: int, seed: int = 0, control_dt: float | None = None) -> list[dict[str, Any]]:
+def flight_examples(
+    trained: Trained, count: int, seed: int = 0, control_dt: float | None = None
+) -> list[dict[str, Any]]:
     """Signals of one simulated flight under the trained policy, consecutive steps from a reset: (1, n) arrays.
 
     The set-point moves along a figure-eight and turns, so that every input of the graph does something.

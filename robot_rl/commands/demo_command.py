@@ -20,7 +20,9 @@ HELP = "train, evaluate, export, verify, fly on an emulated chip and over ROS 2;
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/demo"), help="folder (default out/demo); replaced")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("out/demo"), help="folder (default out/demo); replaced"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fast", action="store_true", help="the one-second training: nominal vehicle only")
     parser.add_argument("--episodes", type=int, default=500, help="per evaluated scenario")
@@ -81,7 +83,9 @@ def main(arguments: argparse.Namespace) -> int:
     console.print(table)
     for note in demo.notes:
         console.print(f"skipped: {note}", style="yellow", highlight=False)
-    console.print(f"wrote {demo.folder}: policy.onnx, firmware/, plots and flight.mp4\nnext: robot-rl run {demo.policy} --driver sim --mission figure-eight")
+    console.print(
+        f"wrote {demo.folder}: policy.onnx, firmware/, plots and flight.mp4\nnext: robot-rl run {demo.policy} --driver sim --mission figure-eight"
+    )
     return 0
 
 
@@ -230,7 +234,14 @@ def _ros(demo: Demo) -> str:
         demo.rows.append(Row("ROS 2, simulated driver", "failed"))
         return f"failed: {client.stdout.strip()[-300:] or client.stderr.strip()[-300:]} (see {log.name})"
     result = json.loads(result_file.read_text())
-    demo.rows.append(Row("ROS 2, simulated driver", "took off, flew, landed", f"{100 * result['rmse_m']:.1f} cm eight", step="10 ms, real time"))
+    demo.rows.append(
+        Row(
+            "ROS 2, simulated driver",
+            "took off, flew, landed",
+            f"{100 * result['rmse_m']:.1f} cm eight",
+            step="10 ms, real time",
+        )
+    )
     return f"take-off, figure-eight and landing over topics; RMSE {100 * result['rmse_m']:.1f} cm"
 
 

@@ -17,16 +17,28 @@ HELP = "evaluate an exported policy: success, errors, stress table, stability ma
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", help="ONNX file, or base:<name> for a classical controller")
-    parser.add_argument("--episodes", type=int, default=1000, help="per scenario; figure-eights fly a fifth (default 1000)")
-    parser.add_argument("--scenarios", default="targets", help="names or groups, comma-separated: quick, targets, recovery, tracking, all")
-    parser.add_argument("--baseline", action="append", default=[], help="another policy on the same episodes, e.g. base:lee")
+    parser.add_argument(
+        "--episodes", type=int, default=1000, help="per scenario; figure-eights fly a fifth (default 1000)"
+    )
+    parser.add_argument(
+        "--scenarios",
+        default="targets",
+        help="names or groups, comma-separated: quick, targets, recovery, tracking, all",
+    )
+    parser.add_argument(
+        "--baseline", action="append", default=[], help="another policy on the same episodes, e.g. base:lee"
+    )
     parser.add_argument("--margins", action="store_true", help="search the stability margin along each parameter")
-    parser.add_argument("--target", default="onnxruntime", help="onnxruntime, or a board: the generated C on the emulated chip")
+    parser.add_argument(
+        "--target", default="onnxruntime", help="onnxruntime, or a board: the generated C on the emulated chip"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, help="folder for plots, film and per-episode CSV")
     parser.add_argument("--no-video", action="store_true")
     parser.add_argument("--json", type=Path, help="write everything as JSON")
-    parser.add_argument("--require", type=float, metavar="SHARE", help="exit with 1 when nominal survival is below this")
+    parser.add_argument(
+        "--require", type=float, metavar="SHARE", help="exit with 1 when nominal survival is below this"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -122,4 +134,6 @@ def _verdict(report: EvalReport, required: float | None) -> int:
     if required is None:
         return 0
     nominal = next((r for r in report.of(report.policy) if r.summary is not None and not r.scenario.tracking), None)
-    return 0 if nominal is not None and nominal.summary is not None and nominal.summary.survival.value >= required else 1
+    return (
+        0 if nominal is not None and nominal.summary is not None and nominal.summary.survival.value >= required else 1
+    )

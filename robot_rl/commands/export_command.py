@@ -32,7 +32,17 @@ def export(run: Path, output: Path) -> Path:
     from robot_rl.policies.export import export_policy
 
     trained = load_trained(run_folder_of(run))
-    keep = ("task", "algorithm", "seed", "config", "task_changes", "cpu_seconds", "env_steps", "git_commit", "command_line")
+    keep = (
+        "task",
+        "algorithm",
+        "seed",
+        "config",
+        "task_changes",
+        "cpu_seconds",
+        "env_steps",
+        "git_commit",
+        "command_line",
+    )
     provenance: dict[str, Any] = {"training": {k: trained.info[k] for k in keep if k in trained.info}}
     return export_policy(
         output, observer=trained.observer, actor=trained.actor, action_map=trained.action_map, task=trained.task.name,

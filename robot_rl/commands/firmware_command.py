@@ -9,7 +9,9 @@ HELP = "translate a policy to C99 for microcontrollers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("policy", type=Path, help="ONNX file; with a contract its limits and golden vectors travel along")
+    parser.add_argument(
+        "policy", type=Path, help="ONNX file; with a contract its limits and golden vectors travel along"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("firmware"), help="folder (default firmware)")
     parser.add_argument("--name", default="policy", help="prefix of files and C names")
     parser.add_argument("--board", help="also a project for this board (robot-rl list board)")

@@ -39,7 +39,10 @@ def main(arguments: argparse.Namespace) -> int:
     for line in summary["states"]:
         print(f"  {line}")
     rmse = summary["rmse_m"]
-    print(f"{summary['outcome']}; flown {summary['flown_s']:.1f} s" + (f", RMSE {100 * rmse:.1f} cm" if rmse is not None else ""))
+    print(
+        f"{summary['outcome']}; flown {summary['flown_s']:.1f} s"
+        + (f", RMSE {100 * rmse:.1f} cm" if rmse is not None else "")
+    )
     loop = summary["loop"]
     print("loop: " + ", ".join(f"{k} {v:.4g}" for k, v in loop.items()))
     return 0 if summary["success"] else 1

@@ -14,7 +14,9 @@ HELP = "train a policy; writes a run folder with checkpoints and metrics"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help="for example quadrotor-hover (robot-rl list task)")
     parser.add_argument("--algorithm", default="apg", help="robot-rl list algorithm; sb3:<Class> too (default: apg)")
-    parser.add_argument("--fast", action="store_true", help="config/train/fast.yaml: nominal vehicle, under a CPU-second")
+    parser.add_argument(
+        "--fast", action="store_true", help="config/train/fast.yaml: nominal vehicle, under a CPU-second"
+    )
     parser.add_argument("--config", type=Path, help="YAML with sections algorithm, task, runner")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
@@ -46,7 +48,14 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def train(
-    task_name: str, algorithm: str, folder: Path, changes: dict[str, Any], *, seed: int, resume: bool = False, quiet: bool = False
+    task_name: str,
+    algorithm: str,
+    folder: Path,
+    changes: dict[str, Any],
+    *,
+    seed: int,
+    resume: bool = False,
+    quiet: bool = False,
 ) -> Any:
     """Compose task, algorithm and runner from names and changes by section; returns the runner's TrainResult."""
     from rich.console import Console

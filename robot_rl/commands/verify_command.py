@@ -44,12 +44,18 @@ def main(arguments: argparse.Namespace) -> int:
         if d.skipped:
             print(f"  {d.target:12} skipped: {d.skipped}")
             continue
-        figures = [f"{name} {value:.1e}" for name, value in ((f"{arguments.states} states", d.states), ("golden", d.golden)) if value is not None]
+        figures = [
+            f"{name} {value:.1e}"
+            for name, value in ((f"{arguments.states} states", d.states), ("golden", d.golden))
+            if value is not None
+        ]
         print(f"  {d.target:12} {', '.join(figures)}  {'ok' if d.passed else 'DIFFERS'}")
     return 0 if all(d.passed for d in differences) else 1
 
 
-def verify(policy: Path, targets: list[str], *, run: Path | None = None, states: int = 1000, seed: int = 1) -> list[Difference]:
+def verify(
+    policy: Path, targets: list[str], *, run: Path | None = None, states: int = 1000, seed: int = 1
+) -> list[Difference]:
     """Replay golden vectors and fresh states on every target; a target that cannot be built is skipped with the reason."""
     from robot_rl.errors import MissingDependency
     from robot_rl.firmware_export.verify import compare_targets
@@ -96,11 +102,23 @@ def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, A
         for k in range(min(100, count - len(out))):
             signals: dict[str, Any] = dict(sim.signals())
             path = figure_eight(np, np.array([k * dt * moving]), period=5.5, ramp=0.3)
-            for name, value in (("target_pos_w", path.pos), ("target_lin_vel_w", path.vel), ("target_lin_acc_w", path.acc)):
+            for name, value in (
+                ("target_pos_w", path.pos),
+                ("target_lin_vel_w", path.vel),
+                ("target_lin_acc_w", path.acc),
+            ):
                 signals[name] = np.asarray(value * (1.0 if moving else 0.0), dtype=np.float32).reshape(1, 3)
             signals |= {"target_yaw": np.full((1, 1), yaw, np.float32), "time_step": np.full((1, 1), dt, np.float32)}
             wanted = {s.name: signals[s.name][0] for s in loaded.contract.signals}
-            out.append((wanted, {n: np.array(v).reshape(v.shape[-len(m.shape):]) for (n, v), m in zip(loaded.memory.items(), loaded.contract.memory, strict=True)}))
+            out.append(
+                (
+                    wanted,
+                    {
+                        n: np.array(v).reshape(v.shape[-len(m.shape) :])
+                        for (n, v), m in zip(loaded.memory.items(), loaded.contract.memory, strict=True)
+                    },
+                )
+            )
             sim.advance(loaded.act(wanted, time_step=dt)["rotor_speed_target"], dt)
     return out
 
@@ -119,6 +137,8 @@ def torch_difference(run: Path, loaded: Any, inputs: list[tuple[dict[str, Any], 
     memory = {n: np.stack([m[n] for _, m in inputs]) for n in inputs[0][1]}
     found, _ = loaded.step_from(signals, memory)
     with torch.no_grad():
-        wanted, _ = deployed({n: torch.from_numpy(v) for n, v in signals.items()}, {n: torch.from_numpy(v) for n, v in memory.items()})
+        wanted, _ = deployed(
+            {n: torch.from_numpy(v) for n, v in signals.items()}, {n: torch.from_numpy(v) for n, v in memory.items()}
+        )
     spans = {c.name: np.subtract(c.upper, c.lower) for c in loaded.contract.commands}
     return max(float(np.max(np.abs(found[n] - wanted[n].numpy()) / spans[n])) for n in found)

@@ -66,7 +66,9 @@ def compile_library(source: str, name: str) -> ctypes.CDLL:
             text = Path(work) / f"{name}.cpp"
             text.write_text(source)
             built = Path(work) / "built.so"
-            run = subprocess.run([compiler, *FLAGS, str(text), "-o", str(built)], capture_output=True, text=True, check=False)
+            run = subprocess.run(
+                [compiler, *FLAGS, str(text), "-o", str(built)], capture_output=True, text=True, check=False
+            )
             if run.returncode != 0:
                 raise RobotRlError(f"{compiler} could not build {name}:\n{run.stderr[-2000:]}")
             built.replace(library)

@@ -31,7 +31,11 @@ class NativeFunction:
         arrays = {n: graph.inputs(n, rows) for n, rows in {**inputs, **uniform}.items()}
         result = body(symbolic, **arrays)
         self.inputs, self.uniform, self.rows = dict(inputs), dict(uniform), len(result)
-        source = PRELUDE + function("body", graph, list(inputs), {"out": result}, list(uniform)) + _loop(inputs, uniform, len(result))
+        source = (
+            PRELUDE
+            + function("body", graph, list(inputs), {"out": result}, list(uniform))
+            + _loop(inputs, uniform, len(result))
+        )
         self._run = compile_library(source, name).run
         self._run.restype = None
 

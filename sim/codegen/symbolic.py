@@ -233,7 +233,10 @@ def _partials(e: Expr) -> list[Any]:
         case "max" | "min":
             first = a[0] > a[1] if e.op == "max" else a[1] > a[0]
             graph = e.graph
-            return [_where(first, graph.const(1.0), graph.const(0.0)), _where(first, graph.const(0.0), graph.const(1.0))]
+            return [
+                _where(first, graph.const(1.0), graph.const(0.0)),
+                _where(first, graph.const(0.0), graph.const(1.0)),
+            ]
         case "where":
             graph = e.graph
             zero, one = graph.const(0.0), graph.const(1.0)

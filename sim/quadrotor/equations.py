@@ -105,7 +105,11 @@ def acceleration(
     air = (vel[0] - p.windx, vel[1] - p.windy, vel[2] - p.windz)
     air_b = [R[0][i] * air[0] + R[1][i] * air[1] + R[2][i] * air[2] for i in range(3)]
     speed_sum = ROTOR_SPEED_MAX * (rotor[0] + rotor[1] + rotor[2] + rotor[3])
-    force_b = (-p.drag_xy * speed_sum * air_b[0], -p.drag_xy * speed_sum * air_b[1], total - p.drag_z * speed_sum * air_b[2])
+    force_b = (
+        -p.drag_xy * speed_sum * air_b[0],
+        -p.drag_xy * speed_sum * air_b[1],
+        total - p.drag_z * speed_sum * air_b[2],
+    )
     external = (p.fx, p.fy, p.fz)
     acc = [
         (R[i][0] * force_b[0] + R[i][1] * force_b[1] + R[i][2] * force_b[2] + external[i]) / p.mass for i in range(3)
@@ -154,9 +158,7 @@ def rk4_rows(xp: Any, s: Rows, p: Params, u: Rows, dt: Any) -> list[Any]:
     k3 = derivative(xp, [x + half * k for x, k in zip(s, k2, strict=True)], p, u)
     k4 = derivative(xp, [x + dt * k for x, k in zip(s, k3, strict=True)], p, u)
     sixth = dt / 6
-    return _normalised(
-        xp, [x + sixth * (a + 2 * (b + c) + d) for x, a, b, c, d in zip(s, k1, k2, k3, k4, strict=True)]
-    )
+    return _normalised(xp, [x + sixth * (a + 2 * (b + c) + d) for x, a, b, c, d in zip(s, k1, k2, k3, k4, strict=True)])
 
 
 def step(xp: Any, state: Any, params: Any, command: Any, dt: Any) -> Any:

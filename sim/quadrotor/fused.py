@@ -68,7 +68,9 @@ class FusedRollout:
         self._run, self._noise = library.loss_and_gradient, library.fill_noise
         self._run.restype, self._noise.restype = ctypes.c_double, None
 
-    def __call__(self, carry: Tensor, vehicle: Tensor, noise: Tensor, weights: Tensor, gradient: Tensor, decay: float) -> float:
+    def __call__(
+        self, carry: Tensor, vehicle: Tensor, noise: Tensor, weights: Tensor, gradient: Tensor, decay: float
+    ) -> float:
         """Advance `carry` (CARRY_SIZE, N) in place over noise (H, NOISE_ROWS, N); returns the mean loss, writes the gradient."""
         n = carry.shape[1]
         if n % GROUP:
@@ -87,7 +89,9 @@ def fused_rollout(nominal: oe.Nominal, hidden: tuple[int, int]) -> FusedRollout:
     return FusedRollout(nominal, hidden)
 
 
-def torch_rollout(carry: Tensor, vehicle: Tensor, noise: Tensor, layers: list[Tensor], nominal: oe.Nominal, decay: float) -> tuple[Tensor, Tensor]:
+def torch_rollout(
+    carry: Tensor, vehicle: Tensor, noise: Tensor, layers: list[Tensor], nominal: oe.Nominal, decay: float
+) -> tuple[Tensor, Tensor]:
     """The same in plain torch: (mean loss that can be differentiated, carry after the window). The readable twin."""
     total = carry.new_zeros(())
     w1, b1, w2, b2, w3, b3 = layers

@@ -18,8 +18,17 @@ TARGET_STIFFNESS, TARGET_DAMPING, TARGET_TAU = 2.25, 1.5, 0.25  # Langevin targe
 
 # What the differentiable task carries from step to step, in rows, and which of it gradients flow through.
 CARRY = {
-    "state": 17, "filter": 12, "action1": 4, "action2": 4, "action3": 4,
-    "lin_vel": 3, "ang_vel": 3, "push": 3, "twist": 3, "started": 1, "target": 9,
+    "state": 17,
+    "filter": 12,
+    "action1": 4,
+    "action2": 4,
+    "action3": 4,
+    "lin_vel": 3,
+    "ang_vel": 3,
+    "push": 3,
+    "twist": 3,
+    "started": 1,
+    "target": 9,
 }
 DIFFERENTIATED = ("state", "filter", "action1", "action2", "action3")
 
@@ -50,7 +59,9 @@ def observe(xp: Any, carry: Any, noise: Any, nominal: oe.Nominal) -> tuple[Any, 
     state, noise = part["state"], noise.T
     R = oe.rotation_matrix(xp, state[..., 3:7])
     R = R + NOISE_ROT * xp.stack([noise[..., 3:6], noise[..., 6:9], noise[..., 9:12]], -2)
-    memory = {n: part[n] for n in ("filter", "lin_vel", "ang_vel", "push", "twist", "started")} | {"action": part["action1"]}
+    memory = {n: part[n] for n in ("filter", "lin_vel", "ang_vel", "push", "twist", "started")} | {
+        "action": part["action1"]
+    }
     dt = part["started"] * 0 + CONTROL_DT
     obs, memory = oe.observe(
         xp,
@@ -86,14 +97,32 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
     u = u + v["delay2"] * (0.5 * part["action2"] + 0.5) + v["delay3"] * (0.5 * part["action3"] + 0.5)
     target = part["target"]
     pull = target_acceleration(target)
-    names = ("mass", "jx", "jy", "jz", "tau_rise", "tau_fall", "thrust0", "thrust1", "thrust2", "gain0", "gain1", "gain2", "gain3", "torque_ratio")
+    names = (
+        "mass",
+        "jx",
+        "jy",
+        "jz",
+        "tau_rise",
+        "tau_fall",
+        "thrust0",
+        "thrust1",
+        "thrust2",
+        "gain0",
+        "gain1",
+        "gain2",
+        "gain3",
+        "torque_ratio",
+    )
     p = eq.Params(
         **{n: v[n] for n in names}, arm=NOMINAL_ARM, drag_xy=0.0, drag_z=0.0, ground_effect=0.0, ground_z=-100.0, supply=1.0,
         fx=v["fx"] - v["mass"] * pull[0], fy=v["fy"] - v["mass"] * pull[1], fz=v["fz"] - v["mass"] * pull[2],
         tx=v["tx"], ty=v["ty"], tz=v["tz"], windx=0.0, windy=0.0, windz=0.0,
     )  # fmt: skip
     state = eq.step_semi_implicit(xp, list(part["state"]), p, list(u), CONTROL_DT)
-    push = target[6:9] * (1 - CONTROL_DT / TARGET_TAU) + v["target_sigma"] * (2 * CONTROL_DT / TARGET_TAU) ** 0.5 * noise[18:21]
+    push = (
+        target[6:9] * (1 - CONTROL_DT / TARGET_TAU)
+        + v["target_sigma"] * (2 * CONTROL_DT / TARGET_TAU) ** 0.5 * noise[18:21]
+    )
     velocity = target[3:6] + CONTROL_DT * pull
     moved = xp.concatenate([target[0:3] + CONTROL_DT * velocity, velocity, push], 0)
     return state, moved, loss(xp, state, now, last, pull, v)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from robot_rl.cli import VERBS, main
 
 
@@ -26,7 +27,9 @@ def test_trained_policy_flies(work: Path) -> None:
     assert main([*command, "--json", str(report), "-o", str(work / "eval"), "--no-video"]) == 0
     result = json.loads(report.read_text())["results"][0]
     assert result["summary"]["steady_error"]["value"] < 0.05
-    assert {"trajectories_nominal.png", "error_nominal.png", "episodes.csv"} <= {f.name for f in (work / "eval").iterdir()}
+    assert {"trajectories_nominal.png", "error_nominal.png", "episodes.csv"} <= {
+        f.name for f in (work / "eval").iterdir()
+    }
 
 
 def test_required_success_decides_the_exit_status(work: Path) -> None:
@@ -101,6 +104,7 @@ def test_a_policy_for_another_robot_is_refused(work: Path, tmp_path: Path, capsy
     import dataclasses
 
     import onnx
+
     from robot_rl.policy_file import read_policy_file, write_policy_file
 
     contract = read_policy_file(work / "policy.onnx").contract

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from robot_rl.errors import ConfigError, NumericalError
 from robot_rl.policies.algorithms.apg import ALGORITHM, Apg, ApgConfig
 from robot_rl.policies.runner import RunInfo, RunnerConfig, train
@@ -73,7 +74,9 @@ def test_untrained_policy_hovers_in_thrust() -> None:
     """Zero observation gives each rotor its hover speed, whatever the mixing."""
     algorithm = Apg(flight(), SMALL, 0)
     action = algorithm.policy()(torch.zeros(1, 32))
-    torch.testing.assert_close(0.5 + 0.5 * action, torch.full((1, 4), ROBOT.parameters().hover_rotor), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        0.5 + 0.5 * action, torch.full((1, 4), ROBOT.parameters().hover_rotor), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_nan_is_named() -> None:

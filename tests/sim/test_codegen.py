@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from robot_rl.errors import MissingDependency, RobotRlError
 from robot_rl.sim.codegen import symbolic
 from robot_rl.sim.codegen.build import compile_library, find_compiler

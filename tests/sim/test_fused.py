@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from robot_rl.errors import ConfigError
 from robot_rl.sim.codegen.build import find_compiler
 from robot_rl.sim.quadrotor import objective as ob
@@ -15,7 +17,6 @@ from robot_rl.sim.quadrotor.analytic import AnalyticConfig, AnalyticFlight
 from robot_rl.sim.quadrotor.flight_observer import nominal_of
 from robot_rl.sim.quadrotor.fused import fused_rollout, torch_rollout
 from robot_rl.sim.robots.crazyflie import ROBOT
-from torch import Tensor
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler: apt-get install g++")
 VEHICLE = ROBOT.parameters("l2f")
