@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,19 @@ def test_selection_of_scenarios() -> None:
     assert set(GROUPS["recovery"]) | set(GROUPS["tracking"]) == set(SCENARIOS)
     with pytest.raises(UnknownName, match="Did you mean 'targets'"):
         selected("target")
+
+
+def test_the_emulated_chip_flies_what_the_file_flies(tmp_path: Path) -> None:
+    """Generated C on an emulated Cortex-M4 against onnxruntime, on the same two episodes."""
+    for tool in ("qemu-system-arm", "arm-none-eabi-gcc"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    from robot_rl.firmware_export.in_the_loop import EmulatedPolicy
+
+    path = write_linear_policy(tmp_path / "hover.onnx", 1515.8)
+    short = SHORT.but(start="gentle", duration=1.5)
+    with EmulatedPolicy(path) as chip:
+        mine = evaluate(chip, short, episodes=2, name="chip")
+    host = evaluate(Policy.load(path), short, episodes=2, name="host")
+    assert mine.policy == "chip" and mine.batch == 1
+    np.testing.assert_allclose(mine.distance, host.distance, atol=1e-5)

@@ -16,6 +16,7 @@ from robot_rl.errors import ConfigError
 from robot_rl.policies.base.flight.gains import Floats, from_unit, ranges, to_unit
 
 Config = TypeVar("Config")
+STEP = 0.08  # first standard deviation of the search, as a share of each gain's (logarithmic) range
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def tune(
         raise ConfigError(f"tuning {n} gains needs a budget of at least {population + 1} evaluations, got {budget}")
     best, best_score = start, float(_scores(evaluate, [start])[0])
     start_score, history = best_score, [best_score]
-    search = CmaEs(to_unit(start), 0.15, population, np.random.default_rng(seed))
+    search = CmaEs(to_unit(start), STEP, population, np.random.default_rng(seed))
     while len(history) + population <= budget:
         candidates = search.ask()
         configs = [from_unit(start, candidate) for candidate in candidates]
