@@ -119,13 +119,16 @@ class RobotNode(LifecycleNode):
         """The present parameters. Raises ConfigError when they contradict each other."""
         return with_values(NodeSettings(), {name: self._value(name) for name in self._settings})
 
-    def end(self, hurry: Callable[[], bool]) -> None:
-        """Land for at most `landing_grace` s, or until `hurry()`; then idle. For the end of the process."""
+    def end(self, hurry: Callable[[], bool], spin: Callable[[], None]) -> None:
+        """Land for at most `landing_grace` s, or until `hurry()`; then idle. For the end of the process.
+
+        `spin` is called meanwhile: people still see what happens and can still stop the motors.
+        """
         if self._loop is not None:
             deadline = time.monotonic() + float(self._value("landing_grace"))
             self._loop.pilot.land("the node is ending")
             while self._loop.snapshot.state.airborne and time.monotonic() < deadline and not hurry():
-                time.sleep(0.02)
+                spin()
         self._end_loop(land=False)
 
     def _create_interfaces(self) -> None:
@@ -292,7 +295,7 @@ def main(args: list[str] | None = None) -> int:
     except ExternalShutdownException:
         pass
     finally:
-        node.end(hurry=lambda: len(signals) > 1)
+        node.end(hurry=lambda: len(signals) > 1, spin=lambda: executor.spin_once(timeout_sec=0.02))
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()
