@@ -21,8 +21,10 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Imu
 from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool, Trigger
@@ -141,12 +143,12 @@ class RobotNode(LifecycleNode):
         self._battery = publish(BatteryState, "battery", messages.SENSOR_QOS)
         self._diagnostics = publish(DiagnosticArray, "/diagnostics", messages.EVENT_QOS)
         self._state_publisher = self.create_publisher(String, "state", messages.LATCHED_QOS)
-        for kind, topic, callback, qos in (
-            (PoseStamped, "goal_pose", self._on_goal, messages.EVENT_QOS),
-            (MultiDOFJointTrajectory, "reference", self._on_reference, messages.REFERENCE_QOS),
-            (Empty, "heartbeat", self._on_heartbeat, messages.SENSOR_QOS),
-        ):
-            self.create_subscription(kind, topic, callback, qos, callback_group=self._group)
+        group = self._group
+        self.create_subscription(PoseStamped, "goal_pose", self._on_goal, messages.EVENT_QOS, callback_group=group)
+        self.create_subscription(Empty, "heartbeat", self._on_heartbeat, messages.SENSOR_QOS, callback_group=group)
+        self.create_subscription(
+            MultiDOFJointTrajectory, "reference", self._on_reference, messages.REFERENCE_QOS, callback_group=group
+        )
         arm = lambda request, pilot: pilot.arm() if request.data else pilot.disarm()  # noqa: E731
         self._serve(SetBool, "arm", arm)
         self._serve(Trigger, "take_off", lambda _, pilot: pilot.take_off())
@@ -201,7 +203,7 @@ class RobotNode(LifecycleNode):
             return
         now = loop.snapshot
         measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - now.stamps["base_pos_w"]))
-        stamp = rclpy.time.Time(nanoseconds=max(measured, 0)).to_msg()
+        stamp = Time(nanoseconds=max(measured, 0)).to_msg()
         self._odometry.publish(messages.odometry_message(now.signals, stamp, *self._frames))
         self._imu.publish(messages.imu_message(now.signals, stamp, self._frames[1]))
         if now.setpoint is not None:
@@ -284,7 +286,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         node = RobotNode()
     except RobotRlError as error:
-        rclpy.logging.get_logger("robot_node").fatal(str(error))
+        get_logger("robot_node").fatal(str(error))
         rclpy.shutdown()
         return 2
     executor = MultiThreadedExecutor(num_threads=2)

@@ -143,15 +143,15 @@ def checked_reference(
     `checked_goal`.
     """
     _check_frame(message.header.frame_id, world)
-    if len(message.points) != 1 or len(message.points[0].transforms) != 1:
+    points = list(message.points)
+    if len(points) != 1 or len(points[0].transforms) != 1:
         raise MessageRejected("a reference must have exactly one point with one transform")
-    point = message.points[0]
-    position = _finite("position", _numbers(point.transforms[0].translation))
-    velocity = _finite("velocity", _numbers(point.velocities[0].linear) if point.velocities else (0.0,) * 3)
-    acceleration = _finite(
-        "acceleration", _numbers(point.accelerations[0].linear) if point.accelerations else (0.0,) * 3
-    )
-    return position, velocity, acceleration, _checked_yaw(point.transforms[0].rotation)
+    (point,) = points
+    (transform,), velocities, accelerations = point.transforms, list(point.velocities), list(point.accelerations)
+    position = _finite("position", _numbers(transform.translation))
+    velocity = _finite("velocity", _numbers(velocities[0].linear) if velocities else (0.0,) * 3)
+    acceleration = _finite("acceleration", _numbers(accelerations[0].linear) if accelerations else (0.0,) * 3)
+    return position, velocity, acceleration, _checked_yaw(transform.rotation)
 
 
 def yaw_quaternion(angle: float) -> Quaternion:

@@ -139,11 +139,11 @@ def run_without_ros(
         raise UnknownName("mission", mission, MISSIONS)
     if not 0.0 < seconds < 86400.0:
         raise ConfigError(f"seconds = {seconds}: must lie in (0, 86400)")
-    chosen = with_values(RunSettings(), settings or {})
     driver_type = registry.load("driver", driver)
-    clock = MonotonicClock() if real_time else VirtualClock()
     if not real_time and driver != "sim":
         raise ConfigError(f"driver '{driver}' has its own time; real_time=False is only for the driver 'sim'")
+    chosen = with_values(RunSettings(), settings or {})
+    clock = MonotonicClock() if real_time else VirtualClock()
     recorder = _Recorder(on_progress)
     loop = ControlLoop(
         driver_type(driver_options, clock),
@@ -154,7 +154,11 @@ def run_without_ros(
         clock=clock,
         on_tick=recorder.add,
     )
-    flight = Flight(loop, recorder, clock, seconds, MISSIONS[mission])
+    return _flown(loop, recorder, clock, seconds, MISSIONS[mission])
+
+
+def _flown(loop: ControlLoop, recorder: _Recorder, clock: Clock, seconds: float, mission: Mission) -> RunResult:
+    flight = Flight(loop, recorder, clock, seconds, mission)
     loop.connect()
     try:
         loop.run(until=flight.over)

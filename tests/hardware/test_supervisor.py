@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,3 +340,10 @@ def test_angles_are_those_of_the_rotation():
 def test_samples_that_may_be_acted_on(name, value, usable):
     shape = (4,) if "quat" in name else (3,)
     assert usable_sample(name, np.array(value, np.float32), shape) is usable
+
+
+def test_the_documentation_has_the_present_table():
+    text = (Path(__file__).parents[2] / "docs" / "run_on_a_robot.md").read_text()
+    for field in dataclasses.fields(Reactions):
+        choices = ", ".join(field.metadata["choices"])
+        assert f"| `{field.name}` | {field.metadata['description']} | {field.default} | {choices} |" in text
