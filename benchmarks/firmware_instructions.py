@@ -131,80 +131,62 @@ def _mlp(folder: Path) -> Path:
     return builder.save(folder / "mlp-16-64-64-4.onnx", {"obs": 16}, {"act": 4})
 
 
+VECTORS = ("base_pos_w", "base_lin_vel_w", "base_ang_vel_b", "target_pos_w", "target_lin_vel_w", "target_lin_acc_w")
+
+
 def _compact(folder: Path) -> Path:
     """The shape of a compact flight policy: 35 features, 3 leaky filters per motor, normalised mixer."""
     b = _Builder()
-    one, two, half = b.constant(1.0), b.constant(2.0), b.constant(0.5)
-    axis, q = b.constant([1], np.int64), []
+    one, half = b.constant(1.0), b.constant(0.5)
+    error = b.add("Clip", b.add("Sub", "base_pos_w", "target_pos_w"), b.constant(-1.0), one)
+    features = b.add(
+        "Concat", error, *_rotation(b, one), b.add("Sub", "base_lin_vel_w", "target_lin_vel_w"), "base_ang_vel_b",
+        b.add("Cos", "target_yaw"), b.add("Sin", "target_yaw"), _filtered(b, one, half), "target_lin_acc_w", axis=1,
+    )  # fmt: skip
+    action = b.mlp(features, [35, 64, 64, 4], "memory_out.action")
+    mixer = b.constant(np.array([[1, 1, 1, 1], [-1, -1, 1, 1], [-1, 1, 1, -1], [-1, 1, -1, 1]]))
+    share = b.add("Tanh", b.add("MatMul", action, mixer))
+    b.add("Mul", b.add("Add", b.add("Mul", share, half), half), b.constant(2272.6), output="rotor_speed_target")
+    b.add("Max", "memory_in.started", one, output="memory_out.started")
+    memory = {"filter": 12, "action": 4, "started": 1}
+    inputs = {
+        **dict.fromkeys(VECTORS, 3), "base_quat_wxyz": 4, "target_yaw": 1, "time_step": 1,
+        **{f"memory_in.{name}": size for name, size in memory.items()},
+    }  # fmt: skip
+    outputs = {"rotor_speed_target": 4, **{f"memory_out.{name}": size for name, size in memory.items()}}
+    return b.save(folder / "compact-flight.onnx", inputs, outputs)
+
+
+def _rotation(b: _Builder, one: str) -> list[str]:
+    """Nine elements of the rotation matrix from the quaternion."""
+    axis, two, q = b.constant([1], np.int64), b.constant(2.0), []
     for i in range(4):
         q.append(b.add("Slice", "base_quat_wxyz", b.constant([i], np.int64), b.constant([i + 1], np.int64), axis))
     w, x, y, z = q
 
-    def product(a: str, c: str) -> str:
-        return b.add("Mul", two, b.add("Mul", a, c))
+    def product(first: str, second: str) -> str:
+        return b.add("Mul", two, b.add("Mul", first, second))
 
-    def diagonal(a: str, c: str) -> str:
-        return b.add("Sub", one, b.add("Add", product(a, a), product(c, c)))
+    def diagonal(first: str, second: str) -> str:
+        return b.add("Sub", one, b.add("Add", product(first, first), product(second, second)))
 
-    def mixed(op: str, a: str, c: str, d: str) -> str:
-        return b.add(op, product(a, c), product(d, w))
+    def mixed(op: str, first: str, second: str, third: str) -> str:
+        return b.add(op, product(first, second), product(third, w))
 
-    rotation = [
-        diagonal(y, z),
-        mixed("Sub", x, y, z),
-        mixed("Add", x, z, y),
-        mixed("Add", x, y, z),
-        diagonal(x, z),
-        mixed("Sub", y, z, x),
-        mixed("Sub", x, z, y),
-        mixed("Add", y, z, x),
-        diagonal(x, y),
-    ]
+    return [
+        diagonal(y, z), mixed("Sub", x, y, z), mixed("Add", x, z, y), mixed("Add", x, y, z), diagonal(x, z),
+        mixed("Sub", y, z, x), mixed("Sub", x, z, y), mixed("Add", y, z, x), diagonal(x, y),
+    ]  # fmt: skip
+
+
+def _filtered(b: _Builder, one: str, half: str) -> str:
+    """Leaky filters of the last action with three time constants, started by the first call."""
     taus = b.constant(np.repeat([0.02, 0.05, 0.15], 4)[None])
     decay = b.add("Exp", b.add("Neg", b.add("Div", "time_step", taus)))
     repeated = b.add("Concat", *["memory_in.action"] * 3, axis=1)
     blended = b.add("Add", b.add("Mul", decay, "memory_in.filter"), b.add("Mul", b.add("Sub", one, decay), repeated))
     started = b.add("Greater", "memory_in.started", half)
-    filtered = b.add("Where", started, blended, repeated, output="memory_out.filter")
-    error = b.add("Clip", b.add("Sub", "base_pos_w", "target_pos_w"), b.constant(-1.0), one)
-    features = b.add(
-        "Concat",
-        error,
-        *rotation,
-        b.add("Sub", "base_lin_vel_w", "target_lin_vel_w"),
-        "base_ang_vel_b",
-        b.add("Cos", "target_yaw"),
-        b.add("Sin", "target_yaw"),
-        filtered,
-        "target_lin_acc_w",
-        axis=1,
-    )
-    action = b.mlp(features, [35, 64, 64, 4], "memory_out.action")
-    mixer = b.constant(np.array([[1, 1, 1, 1], [-1, -1, 1, 1], [-1, 1, 1, -1], [-1, 1, -1, 1]]))
-    share = b.add("Tanh", b.add("MatMul", action, mixer))
-    b.add("Mul", b.add("Add", b.add("Mul", share, half), half), b.constant(2272.6), output="rotor_speed_target")
-    b.add(
-        "Mul",
-        b.add("Add", "memory_in.started", one),
-        b.add("Div", one, b.add("Add", "memory_in.started", one)),
-        output="memory_out.started",
-    )
-    inputs = {
-        "base_pos_w": 3,
-        "base_quat_wxyz": 4,
-        "base_lin_vel_w": 3,
-        "base_ang_vel_b": 3,
-        "target_pos_w": 3,
-        "target_lin_vel_w": 3,
-        "target_lin_acc_w": 3,
-        "target_yaw": 1,
-        "time_step": 1,
-        "memory_in.filter": 12,
-        "memory_in.action": 4,
-        "memory_in.started": 1,
-    }
-    outputs = {"rotor_speed_target": 4, "memory_out.filter": 12, "memory_out.action": 4, "memory_out.started": 1}
-    return b.save(folder / "compact-flight.onnx", inputs, outputs)
+    return b.add("Where", started, blended, repeated, output="memory_out.filter")
 
 
 if __name__ == "__main__":

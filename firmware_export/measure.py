@@ -112,7 +112,7 @@ def deepest_stack(disassembly: str, prefix: str) -> int | None:
         name, operands = parts[1].strip(), parts[2] if len(parts) > 2 else ""
         frames[function] += _pushed(name, operands)
         target = _TARGET.search(operands)
-        if target and _CALLS.match(name) and target.group(1) != function:
+        if target and _CALLS.match(name) and (target.group(1) != function or name.startswith(("bl", "jal"))):
             calls[function].add(target.group(1))
         elif _INDIRECT.match(name) and not target and operands.split(",")[0].strip() not in ("lr", "ra", ""):
             unknown.add(function)

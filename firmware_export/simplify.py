@@ -220,7 +220,7 @@ def _typed(name: str, types: dict[str, onnx.TypeProto.Tensor], where: str) -> Te
         raise ExportError(
             f"{where}: the shape of '{name}' depends on data or on a dynamic dimension; it must be static"
         )
-    element = types[name].elem_type
+    element: Any = types[name].elem_type
     if element not in _KINDS:
         found = onnx.helper.tensor_dtype_to_string(element)
         raise ExportError(f"{where}: '{name}' has element type {found}; supported while running: FLOAT, INT*, BOOL")

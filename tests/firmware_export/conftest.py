@@ -33,7 +33,7 @@ def with_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flight_inputs(path: Path, count: int, seed: int = 0) -> Inputs:
-    """Random flight states and the memory that the policy itself had there: rollouts of the policy under random signals."""
+    """Random flight states and the memory that the policy itself had there."""
     from robot_rl.policy import Policy
 
     policy = Policy.load(path, verify=False)
@@ -43,7 +43,7 @@ def flight_inputs(path: Path, count: int, seed: int = 0) -> Inputs:
         if step % 20 == 0:
             policy.reset()
         signals = {s.name: rng.normal(0, 0.3, s.shape).astype(np.float32) for s in policy.contract.signals}
-        quaternion = rng.normal(0, 0.3, 4) + (1, 0, 0, 0)
+        quaternion = rng.normal((1, 0, 0, 0), 0.3)
         signals["base_quat_wxyz"] = (quaternion / np.linalg.norm(quaternion)).astype(np.float32)
         if "time_step" in signals:
             signals["time_step"] = rng.uniform(0.001, 0.01, 1).astype(np.float32)

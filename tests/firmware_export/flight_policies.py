@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from robot_rl.contract import Command, Memory, Rate
 from robot_rl.observer import ActionMap, Observer
 from robot_rl.policies.export import export_policy
 from robot_rl.policies.networks import FastTanh
 from robot_rl.signals import FLIGHT_SIGNALS
-from torch import Tensor, nn
 
 HIGHEST = 2272.6
 ROTORS = Command(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from robot_rl.errors import MissingDependency, NonFiniteSignal, SignalError
 from robot_rl.firmware_export.generate import generate
 from robot_rl.firmware_export.host import HostModel
@@ -64,7 +65,9 @@ def test_time_step_is_held_within_the_contract(compact: Path, states: Callable[.
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_non_finite_signal_gives_idle_and_leaves_the_memory(compact: Path, states: Callable[..., list], value: float) -> None:
+def test_non_finite_signal_gives_idle_and_leaves_the_memory(
+    compact: Path, states: Callable[..., list], value: float
+) -> None:
     (first, _), (second, _) = states(compact, 2)
     with HostModel(compact) as disturbed, HostModel(compact) as calm:
         calm.step(first)
@@ -90,8 +93,14 @@ def test_bad_memory_and_overflow_have_their_own_codes(compact: Path, states: Cal
         assert status is Status.BAD_MEMORY
         assert not commands["rotor_speed_target"].any()
         assert np.isfinite(after["push"]).all()
-        huge = {**signals, "base_lin_vel_w": np.full(3, 3e38, np.float32), "target_lin_vel_w": np.full(3, -3e38, np.float32)}
-        status, commands, after = model.evaluate(huge, {**memory, "push": np.full(3, -3e38, np.float32), "started": np.ones(1)})
+        huge = {
+            **signals,
+            "base_lin_vel_w": np.full(3, 3e38, np.float32),
+            "target_lin_vel_w": np.full(3, -3e38, np.float32),
+        }
+        status, commands, after = model.evaluate(
+            huge, {**memory, "push": np.full(3, -3e38, np.float32), "started": np.ones(1)}
+        )
         assert status is Status.BAD_OUTPUT
         assert not commands["rotor_speed_target"].any()
         assert np.array_equal(after["push"], np.full(3, -3e38, np.float32))
@@ -161,7 +170,9 @@ int main(void)
 
 
 @POLICIES
-def test_any_bit_pattern_is_answered_under_sanitisers(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_any_bit_pattern_is_answered_under_sanitisers(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     compiler = shutil.which("cc")
     assert compiler
     generate(request.getfixturevalue(which), tmp_path / "c")

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+
 from robot_rl.firmware_export.host import HostModel
 from robot_rl.firmware_export.operator import operators
 from robot_rl.firmware_export.status import Status
@@ -35,15 +36,20 @@ CONSTANTS: dict[str, np.ndarray] = {
     "two": np.float32(2), "half": np.array([0.5], np.float32), "low": np.float32(-0.3), "high": np.float32(0.4),
     "infinite": np.float32(np.inf), "matrix": RNG.standard_normal((3, 4)).astype(np.float32),
     "i0": ints(0), "i1": ints(1), "i2": ints(2), "im1": ints(-1), "last": ints(np.iinfo(np.int64).max),
-    "first": ints(np.iinfo(np.int64).min), "i13": ints(1, 3), "i12": ints(1, 2), "i02": ints(0, 2), "swap": ints(1, 2, 3, 0),
-    "scalar2": np.array(2, np.int64), "grid": ints(0, 2, 1, 1).reshape(2, 2), "s64": ints(6, -1), "s2134": ints(2, 1, 3, 4),
+    "first": ints(np.iinfo(np.int64).min), "i13": ints(1, 3), "i12": ints(1, 2), "i02": ints(0, 2), "swap": ints(1, 2,
+    3, 0),
+    "scalar2": np.array(2, np.int64), "grid": ints(0, 2, 1, 1).reshape(2, 2), "s64": ints(6, -1), "s2134": ints(2, 1,
+    3, 4),
     "s5234": ints(5, 2, 3, 4), "r121": ints(1, 2, 1), "parts": ints(1, 3), "true": np.array([True, False, True, True]),
 }  # fmt: skip
 
 CASES: list[Case] = [
-    *[(op, ["x", other], {}) for op in ("Add", "Sub", "Mul", "Div", "Min", "Max") for other in ("y", "row", "column", "two")],
-    *[(op, ["x"], {}) for op in ("Neg", "Abs", "Exp", "Sin", "Cos", "Reciprocal", "Relu", "Tanh", "Sigmoid", "Floor", "Ceil")],
-    *[(op, ["x"], {}) for op in ("Sign", "Atan", "Tan", "Identity", "HardSigmoid", "Softplus", "HardSwish", "Mish", "Gelu")],
+    *[(op, ["x", other], {}) for op in ("Add", "Sub", "Mul", "Div", "Min", "Max") for other in ("y", "row", "column",
+    "two")],
+    *[(op, ["x"], {}) for op in ("Neg", "Abs", "Exp", "Sin", "Cos", "Reciprocal", "Relu", "Tanh", "Sigmoid", "Floor",
+    "Ceil")],
+    *[(op, ["x"], {}) for op in ("Sign", "Atan", "Tan", "Identity", "HardSigmoid", "Softplus", "HardSwish", "Mish",
+    "Gelu")],
     ("Elu", ["x"], {}), ("Elu", ["x"], {"alpha": 0.7}), ("LeakyRelu", ["x"], {"alpha": 0.1}),
     ("Min", ["x", "row", "column"], {}), ("Max", ["row", "x", "two"], {}), ("Sum", ["x", "y", "row"], {}),
     ("Mean", ["x", "y", "row"], {}), ("Pow", ["x", "two"], {}), ("Sub", ["row", "column"], {}),
@@ -52,16 +58,20 @@ CASES: list[Case] = [
     ("Concat", ["x", "y"], {"axis": 1}), ("Concat", ["x", "y", "x"], {"axis": -1}), ("Concat", ["x", "y"], {"axis": 0}),
     ("Slice", ["x", "i1", "last", "i2"], {}), ("Slice", ["x", "im1", "first", "i2", "im1"], {}),
     ("Slice", ["x", "i02", "i13", "i12"], {}), ("Slice", ["v", "i1", "im1", "i1", "i2"], {}),
-    ("Gather", ["x", "i13"], {"axis": 2}), ("Gather", ["x", "scalar2"], {"axis": 1}), ("Gather", ["x", "grid"], {"axis": 1}),
+    ("Gather", ["x", "i13"], {"axis": 2}), ("Gather", ["x", "scalar2"], {"axis": 1}), ("Gather", ["x", "grid"],
+    {"axis": 1}),
     ("Gather", ["x", "swap"], {"axis": -1}), ("Gather", ["x", "im1"], {"axis": 0}),
-    ("Reshape", ["x", "s64"], {}), ("Flatten", ["x"], {"axis": 2}), ("Squeeze", ["one", "i0"], {}), ("Squeeze", ["one"], {}),
+    ("Reshape", ["x", "s64"], {}), ("Flatten", ["x"], {"axis": 2}), ("Squeeze", ["one", "i0"], {}), ("Squeeze",
+    ["one"], {}),
     ("Unsqueeze", ["x", "i02"], {}), ("Transpose", ["x"], {"perm": [2, 0, 1]}), ("Transpose", ["x"], {}),
     ("Expand", ["column", "s2134"], {}), ("Expand", ["x", "s5234"], {}), ("Tile", ["x", "r121"], {}),
     *[(op, ["x", "i2"], {"keepdims": 0}) for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2")],
-    ("ReduceSum", ["x", "i02"], {"keepdims": 1}), ("ReduceMean", ["x"], {}), ("ReduceSum", ["x", "i1"], {"keepdims": 0}),
+    ("ReduceSum", ["x", "i02"], {"keepdims": 1}), ("ReduceMean", ["x"], {}), ("ReduceSum", ["x", "i1"],
+    {"keepdims": 0}),
     ("ReduceL1", ["x", "im1"], {}), ("ReduceProd", ["x", "i1"], {}), ("ReduceSumSquare", ["x", "i0"], {}),
     ("Gemm", ["v", "w75", "b5"], {"transB": 1}), ("Gemm", ["v", "w713", "b13"], {"alpha": 0.5, "beta": 2.0}),
-    ("Gemm", ["v", "w713"], {}), ("MatMul", ["v", "w713"], {}), ("MatMul", ["x", "w4_9"], {}), ("MatMul", ["x", "square"], {}),
+    ("Gemm", ["v", "w713"], {}), ("MatMul", ["v", "w713"], {}), ("MatMul", ["x", "w4_9"], {}), ("MatMul", ["x",
+    "square"], {}),
     ("MatMul", ["matrix", "row"], {}), ("MatMul", ["x", "row"], {}), ("MatMul", ["row", "square"], {}),
     ("ConstantOfShape", ["i12"], {}),
 ]  # fmt: skip
@@ -109,7 +119,8 @@ def test_each_operator_computes_what_onnx_defines(tmp_path: Path) -> None:
 def test_every_operator_has_a_case() -> None:
     covered = {op for op, _, _ in CASES} | {"Sqrt", "Log"}
     elsewhere = {
-        "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Xor", "Not", "Where", "IsNaN", "Cast",
+        "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Xor", "Not", "Where", "IsNaN",
+        "Cast",
         "Split", "Dropout", "Asin", "Acos", "Erf",
     }  # fmt: skip
     assert set(operators()) - covered - elsewhere == set()
@@ -118,10 +129,17 @@ def test_every_operator_has_a_case() -> None:
 def test_comparisons_logic_casts_and_selection(save_graph: Callable[..., Path]) -> None:
     node = helper.make_node
     relations = ["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"]
-    nodes = [node("Cast", ["x"], ["whole"], to=TensorProto.INT64), node("Cast", ["whole"], ["rounded"], to=TensorProto.FLOAT)]
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        node("Cast", ["whole"], ["rounded"], to=TensorProto.FLOAT),
+    ]
     nodes += [node(op, ["rounded", "y"], [f"b{i}"]) for i, op in enumerate(relations)]
     nodes += [node("And", ["b0", "b3"], ["l0"]), node("Or", ["b0", "b4"], ["l1"]), node("Xor", ["b1", "b2"], ["l2"])]
-    nodes += [node("Not", ["b4"], ["l3"]), node("IsNaN", ["x"], ["l4"]), node("Cast", ["x"], ["l5"], to=TensorProto.BOOL)]
+    nodes += [
+        node("Not", ["b4"], ["l3"]),
+        node("IsNaN", ["x"], ["l4"]),
+        node("Cast", ["x"], ["l5"], to=TensorProto.BOOL),
+    ]
     nodes += [node("Where", [f"b{i}", "x", "zero"], [f"o{i}"]) for i in range(5)]
     nodes += [node("Where", [f"l{i}", "y", "x"], [f"p{i}"]) for i in range(6)]
     nodes += [node("Cast", ["b0"], ["q0"], to=TensorProto.FLOAT), node("Split", ["x", "sizes"], ["q1", "q2"], axis=1)]
@@ -141,7 +159,7 @@ BINARY = ["Add", "Sub", "Mul", "Min", "Max"]
 
 @st.composite
 def graphs(draw: st.DrawFn) -> onnx.ModelProto:
-    """Random graphs over tensors (1, n) and (1, 1): elementwise chains, slices, concatenations, transposes, products."""
+    """Random graphs over tensors (1, n) and (1, 1): elementwise chains, slices, concatenations, products."""
     sizes = {"x": draw(st.integers(2, 9)), "y": 1}
     nodes, constants = [], {}
     for step in range(draw(st.integers(3, 14))):
@@ -198,7 +216,10 @@ def test_random_graphs(tmp_path: Path, model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("opset", [13, 17])
 def test_older_operator_sets_with_attributes(opset: int, save_graph: Callable[..., Path]) -> None:
     node = helper.make_node
-    nodes = [node("ReduceMean", ["x"], ["o0"], axes=[1], keepdims=1), node("ReduceL2", ["x"], ["o1"], axes=[1], keepdims=0)]
+    nodes = [
+        node("ReduceMean", ["x"], ["o0"], axes=[1], keepdims=1),
+        node("ReduceL2", ["x"], ["o1"], axes=[1], keepdims=0),
+    ]
     path = save_graph(nodes, {"x": ["batch", 5]}, ["o0", "o1"], opset=opset)
     with HostModel(path) as model:
         x = np.arange(5, dtype=np.float32)
