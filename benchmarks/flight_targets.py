@@ -6,8 +6,8 @@
     python benchmarks/flight_targets.py --base lee,pid,lqr                # tuned classical controllers
     python benchmarks/flight_targets.py --seeds 5 --set task.delay_max=0  # an ablation
 
-The last checkpoint is used, never a selected one. Training time is process CPU time without imports and, for `apg`, without the
-compilation of the kernel, which is cached and printed apart.
+The last checkpoint is used, never a selected one. Training time is process CPU time without imports and, for `apg`,
+without the compilation of the kernel, which is cached and printed apart.
 """
 
 from __future__ import annotations
@@ -100,15 +100,17 @@ def _cells(row: dict[str, Any]) -> str:
     if row["skipped"]:
         return f"skipped: {row['skipped']}"
     return (
-        f"survival {_number(row['survival']):.3f} / 1 m {_number(row['wide_survival']):.3f}, steady {100 * _number(row['steady_error']):.2f} cm, "
-        f"p95 {100 * row['steady_error_p95']:.2f} cm, RMSE {100 * _number(row['rmse']):.2f} cm, rates {row['body_rate']:.3f} rad/s"
+        f"survival {_number(row['survival']):.3f} / 1 m {_number(row['wide_survival']):.3f}, "
+        f"steady {100 * _number(row['steady_error']):.2f} cm, p95 {100 * row['steady_error_p95']:.2f} cm, "
+        f"RMSE {100 * _number(row['rmse']):.2f} cm, rates {row['body_rate']:.3f} rad/s"
     )
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Worst … median over seeds, as Markdown."""
     print(
-        "\n| scenario | survival 0.6 m: min, median | survival 1 m: min | steady error median: median, max | p95: max | RMSE: median, max |"
+        "\n| scenario | survival 0.6 m: min, median | survival 1 m: min "
+        "| steady error median: median, max | p95: max | RMSE: median, max |"
     )
     print("|---|---|---|---|---|---|")
     for scenario in dict.fromkeys(r["scenario"] for r in rows):
@@ -119,8 +121,10 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         steady = [100 * _number(r["steady_error"]) for r in cells]
         rmse = [100 * _number(r["rmse"]) for r in cells]
         print(
-            f"| {scenario} | {min(survival):.3f}, {statistics.median(survival):.3f} | {min(_number(r['wide_survival']) for r in cells):.3f} "
-            f"| {statistics.median(steady):.2f}, {max(steady):.2f} cm | {max(100 * r['steady_error_p95'] for r in cells):.2f} cm "
+            f"| {scenario} | {min(survival):.3f}, {statistics.median(survival):.3f} "
+            f"| {min(_number(r['wide_survival']) for r in cells):.3f} "
+            f"| {statistics.median(steady):.2f}, {max(steady):.2f} cm "
+            f"| {max(100 * r['steady_error_p95'] for r in cells):.2f} cm "
             f"| {statistics.median(rmse):.2f}, {max(rmse):.2f} cm |"
         )
     times = sorted({r["cpu_seconds"] for r in rows if r["cpu_seconds"] is not None})

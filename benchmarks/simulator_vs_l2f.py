@@ -4,8 +4,9 @@
     python benchmarks/simulator_vs_l2f.py --scaling       # 1 … 1,000,000 environments, bytes per environment
     python benchmarks/simulator_vs_l2f.py --device cuda   # a GPU: torch.compile on the device, wall time
 
-The same work: one RK4 step of 10 ms of 17 states with motor lag, thrust curve and an external force and torque, and the action
-written into a 32-step history, which l2f keeps in its state. Ours also computes drag, ground effect, wind and battery.
+The same work: one RK4 step of 10 ms of 17 states with motor lag, thrust curve and an external force and torque, and
+the action written into a 32-step history, which l2f keeps in its state. Ours also computes drag, ground effect, wind
+and battery.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -51,8 +53,9 @@ def ours(kind: str, n: int, device: str = "cpu") -> Callable[[], None]:
 
 def peer(n: int) -> Callable[[], None]:
     """The same with the l2f package; n is one of its compiled sizes."""
-    import l2f
+    import l2f as package
 
+    l2f: Any = package  # comes without types
     vector = getattr(l2f, f"vector{n}")
     device, rng, environment = l2f.Device(), vector.VectorRng(), vector.VectorEnvironment()
     params, state, following = vector.VectorParameters(), vector.VectorState(), vector.VectorState()
@@ -100,7 +103,8 @@ def scaling(kind: str, device: str, seconds: float) -> None:
     """Throughput by number of environments; the arrays that one environment occupies."""
     size = 4 * (2 * eq.STATE_SIZE + eq.PARAM_SIZE + 4)
     print(
-        f"{kind} on {device}; {size} bytes per environment (state twice, {eq.PARAM_SIZE} parameters, command), without history"
+        f"{kind} on {device}; {size} bytes per environment (state twice, {eq.PARAM_SIZE} parameters, command), "
+        "without history"
     )
     for n in (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000):
         step = ours(kind, n, device)

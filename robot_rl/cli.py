@@ -1,4 +1,4 @@
-"""The command line: `robot-rl VERB …`. Parses, calls one command, prints errors; everything heavy is imported by the command.
+"""The command line: `robot-rl VERB …`. Parses, calls one command, prints errors; the commands import what is heavy.
 
 Each verb is one file in `robot_rl/commands/` with `HELP`, `add_arguments(parser)` and `main(arguments) -> int`.
 """
@@ -20,7 +20,8 @@ VERBS = ("list", "train", "eval", "export", "verify", "firmware", "run", "tune",
 # Which extra brings a package that a command may miss.
 _EXTRAS = {
     "torch": "train", "onnxscript": "train", "rich": "train", "gymnasium": "sim", "scipy": "sim", "matplotlib": "train",
-    "cv2": "train", "imageio": "train", "imageio_ffmpeg": "train", "tensorboard": "train", "stable_baselines3": "train", "rclpy": "ros",
+    "cv2": "train", "imageio": "train", "imageio_ffmpeg": "train", "tensorboard": "train", "stable_baselines3": "train",
+    "rclpy": "ros",
 }  # fmt: skip
 
 

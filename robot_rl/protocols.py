@@ -1,7 +1,7 @@
 """The seams between the folders, as types only: nothing here runs and nothing heavy is imported.
 
-`sim` implements `BatchedEnv` and `FusedRollout`, `policies` consumes them; `hardware` implements `Driver`. Batched is the
-only case: arrays have a leading dimension num_envs, and torch tensors live on the environment's device.
+`sim` implements `BatchedEnv` and `FusedRollout`, `policies` consumes them; `hardware` implements `Driver`. Batched is
+the only case: arrays have a leading dimension num_envs, and torch tensors live on the environment's device.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class BatchedEnv(Protocol):
 
 
 class DifferentiableTask(Protocol):
-    """A batch of environments that differentiates its own loss: what analytic-gradient training needs of a simulator."""
+    """A batch of environments that differentiates its own loss: what training by analytic gradients needs."""
 
     num_envs: int
     obs_dim: int

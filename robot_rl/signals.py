@@ -1,7 +1,7 @@
 """The vocabulary: named signals and commands with shape, unit and frame, in SI units and radians.
 
-Quaternions are `wxyz` and rotate body vectors into the world; ROS uses `xyzw`, and the two named functions below are the
-only place where the order changes. Body frame: x forward, y left, z up. World frame: z up.
+Quaternions are `wxyz` and rotate body vectors into the world; ROS uses `xyzw`, and the two named functions below are
+the only place where the order changes. Body frame: x forward, y left, z up. World frame: z up.
 """
 
 from __future__ import annotations

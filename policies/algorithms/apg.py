@@ -1,8 +1,9 @@
-"""Analytic policy gradient: descend the gradient of the flight's own loss, back-propagated through simulator and policy.
+"""Analytic policy gradient: descend the gradient of the flight's own loss, through simulator and policy.
 
-Short windows that continue from previous states (truncated back-propagation through time), no value function. The task hands
-back loss and gradient (protocols.DifferentiableTask); this file has the network and Adam. After Xu et al., "Accelerated Policy
-Learning with Parallel Differentiable Simulation", 2022 (windows), without their critic; see docs/algorithms.md.
+Short windows that continue from previous states (truncated back-propagation through time), no value function. The
+task hands back loss and gradient (protocols.DifferentiableTask); this file has the network and Adam. After Xu et al.,
+"Accelerated Policy Learning with Parallel Differentiable Simulation", 2022 (windows), without their critic; see
+docs/algorithms.md.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Apg:
     def __init__(self, task: DifferentiableTask, config: ApgConfig, seed: int) -> None:
         self.config, self._seed = config, seed
         (h1, h2), n, a = config.hidden, task.obs_dim, task.action_dim
-        self._shapes = [(h1, n), (h1,), (h2, h1), (h2,), (a, h2), (a,)]
+        self._shapes: list[tuple[int, ...]] = [(h1, n), (h1,), (h2, h1), (h2,), (a, h2), (a,)]
         self._mix, self._bias = task.action_mix, task.action_bias
         self.theta = torch.cat([x.reshape(-1) for x in self._initial(torch.Generator().manual_seed(seed))])
         self._mean, self._square = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
@@ -85,10 +86,11 @@ class Apg:
 
     def _initial(self, generator: torch.Generator) -> list[Tensor]:
         """Uniform ±1.7/√fan-in; last layer × 0.03, so training starts from hover thrust on every rotor."""
-        layers = []
-        for weight, _ in zip(self._shapes[0::2], self._shapes[1::2], strict=True):
-            scale = 1.7 / weight[1] ** 0.5
-            layers += [scale * (2 * torch.rand(weight, generator=generator) - 1), torch.zeros(weight[0])]
+        layers: list[Tensor] = []
+        for shape in self._shapes[0::2]:
+            rows, columns = shape
+            scale = 1.7 / columns**0.5
+            layers += [scale * (2 * torch.rand(rows, columns, generator=generator) - 1), torch.zeros(rows)]
         layers[4] *= 0.03
         return layers
 

@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest difference of one target from onnxruntime, relative to each command's range; `golden` from the contract's vectors."""
+    """Largest difference of one target, relative to each command's range.
+
+    `states` from onnxruntime on fresh states, `golden` from the contract's vectors.
+    """
 
     target: str
     states: float | None
@@ -56,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
 def verify(
     policy: Path, targets: list[str], *, run: Path | None = None, states: int = 1000, seed: int = 1
 ) -> list[Difference]:
-    """Replay golden vectors and fresh states on every target; a target that cannot be built is skipped with the reason."""
+    """Replay golden vectors and fresh states on every target; one that cannot be built is skipped with the reason."""
     from robot_rl.errors import MissingDependency
     from robot_rl.firmware_export.verify import compare_targets
     from robot_rl.policy import Policy
@@ -77,7 +80,7 @@ def verify(
 
 
 def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(signals, memory) of `count` consecutive calls in flights of the policy itself, hover and figure-eight, several rates.
+    """(signals, memory) of `count` consecutive calls in flights of the policy: hover and figure-eight, several rates.
 
     Raises:
         ContractMismatch: the policy is not for the simulated robot.
@@ -95,7 +98,7 @@ def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, A
     while len(out) < count:
         dt = float(np.clip(rng.choice([rate.control_dt, 0.002, 0.005]), rate.min_dt, rate.max_dt))
         sim = NumpyQuadrotor(dt=dt, seed=int(rng.integers(2**31)), options=NumpySimOptions(ground=False))
-        tilt = rng.normal(0, 0.25, 4) + (1, 0, 0, 0)
+        tilt = rng.normal(0, 0.25, 4) + np.array([1, 0, 0, 0])
         sim.reset(rng.uniform(-0.2, 0.2, 3), tilt, rng.uniform(-1, 1, 3), rng.uniform(-1, 1, 3), 1500.0)
         loaded.reset()
         moving, yaw = rng.random() < 0.5, rng.uniform(-0.5, 0.5)

@@ -28,7 +28,7 @@ def find_compiler() -> str | None:
 
 
 def cache_folder() -> Path:
-    """`$ROBOT_RL_CACHE`, else `$XDG_CACHE_HOME/robot_rl`, else `~/.cache/robot_rl`; a private temporary one if not writable."""
+    """`$ROBOT_RL_CACHE`, else `$XDG_CACHE_HOME/robot_rl`, else `~/.cache/robot_rl`; a temporary one if not writable."""
     base = os.environ.get("ROBOT_RL_CACHE")
     folder = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "robot_rl"
     try:

@@ -60,7 +60,8 @@ class NativeFunction:
 def _loop(inputs: Mapping[str, int], uniform: Mapping[str, int], rows_out: int) -> str:
     arguments = "".join(f", const float* {n}" for n in (*inputs, *uniform))
     copies = "".join(
-        f"    for (int r = 0; r < {rows}; ++r) v_{n}[r] = full ? load({n} + r * n + i) : tail({n} + r * n + i, n - i);\n"
+        f"    for (int r = 0; r < {rows}; ++r) "
+        f"v_{n}[r] = full ? load({n} + r * n + i) : tail({n} + r * n + i, n - i);\n"
         for n, rows in inputs.items()
     )
     buffers = "".join(f"  vf v_{n}[{rows}];\n" for n, rows in inputs.items())

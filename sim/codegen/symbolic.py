@@ -1,8 +1,8 @@
 """An array namespace whose numbers are expressions: run the equations with it and get their computation graph.
 
-Expressions are hash-consed per `Graph`, so common sub-expressions exist once. Arrays of expressions are numpy object arrays,
-which makes `+ - * /`, slicing and `.sum()` work; the functions below complete what the equations need. `gradient` adds the
-reverse-mode derivative to the same graph.
+Expressions are hash-consed per `Graph`, so common sub-expressions exist once. Arrays of expressions are numpy object
+arrays, which makes `+ - * /`, slicing and `.sum()` work; the functions below complete what the equations need.
+`gradient` adds the reverse-mode derivative to the same graph.
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ def stack(rows: Sequence[Any], axis: int = 0) -> np.ndarray:
 
 
 def concatenate(arrays: Sequence[Any], axis: int = 0) -> np.ndarray:
+    """As numpy.concatenate, on arrays of expressions or numbers."""
     return np.concatenate([np.asarray(a, dtype=object) for a in arrays], axis)
 
 

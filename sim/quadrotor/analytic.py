@@ -1,6 +1,7 @@
 """The flight task for gradient training: a batch of vehicles that hands back the loss of a window and its gradient.
 
-It resets and randomises between windows; `objective.py` has the equations, `fused.py` the native kernel and its torch twin.
+It resets and randomises between windows; `objective.py` has the equations, `fused.py` the native kernel and its torch
+twin.
 """
 
 from __future__ import annotations
@@ -186,7 +187,10 @@ class AnalyticFlight:
         self._vehicles[:, at] = torch.from_numpy(self._draw_vehicles(n)).float()
 
     def _draw_vehicles(self, n: int) -> np.ndarray:
-        """Rows as `ob.VEHICLE`: nominal vehicles, a fraction of them randomised; disturbance after Learning to Fly in Seconds."""
+        """Rows as `ob.VEHICLE`: nominal vehicles, a fraction of them randomised.
+
+        The disturbance is that of Learning to Fly in Seconds.
+        """
         rng, c, v = self._rng, self.config, self.vehicle
         column = v.column()
         out = np.zeros((len(ob.VEHICLE), n))

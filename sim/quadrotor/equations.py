@@ -1,15 +1,17 @@
 """Equations of motion of a quadrotor, written once and executed in many ways.
 
-Every function takes the array namespace `xp` first: `torch` (eager, compiled, on a GPU, with gradients), `numpy` (robot side), or
-`robot_rl.sim.codegen.symbolic`, whose arrays are expressions from which vectorised C and its adjoint are generated. So the
-equations use only + − × ÷, `xp.sqrt/exp/clip/where/stack`.
+Every function takes the array namespace `xp` first: `torch` (eager, compiled, on a GPU, with gradients), `numpy`
+(robot side), or `robot_rl.sim.codegen.symbolic`, whose arrays are expressions from which vectorised C and its adjoint
+are generated. So the equations use only + − × ÷, `xp.sqrt/exp/clip/where/stack`.
 
-Arrays are component-first (structure of arrays): state (17, N), params (P, N), command (4, N). World frame z up; body frame x
-forward, y left, z up; quaternion wxyz, body → world; angular velocity in the body frame. Rotor order front-right, back-right,
-back-left, front-left. Rotor state and command are fractions of `ROTOR_SPEED_MAX`, the only non-SI unit here.
+Arrays are component-first (structure of arrays): state (17, N), params (P, N), command (4, N). World frame z up; body
+frame x forward, y left, z up; quaternion wxyz, body → world; angular velocity in the body frame. Rotor order
+front-right, back-right, back-left, front-left. Rotor state and command are fractions of `ROTOR_SPEED_MAX`, the only
+non-SI unit here.
 
-Sources: rigid body and motor lag: Eschmann et al., "Learning to Fly in Seconds", 2023; rotor drag and ground effect: Panerati
-et al., "Learning to Fly: a Gym Environment with PyBullet Physics", 2021 (drag after Forster 2015, ground effect after Shi 2019).
+Sources: rigid body and motor lag: Eschmann et al., "Learning to Fly in Seconds", 2023; rotor drag and ground effect:
+Panerati et al., "Learning to Fly: a Gym Environment with PyBullet Physics", 2021 (drag after Forster 2015, ground
+effect after Shi 2019).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ STATE_SIZE = 17
 
 
 class Params(NamedTuple):
-    """One vehicle per column; each field is a row of the params array. SI units, rotor quantities per fraction of full speed."""
+    """One vehicle per column; each field is a row of the params array. SI units, rotors per fraction of full speed."""
 
     mass: Any  # kg
     jx: Any  # kg m²
@@ -176,13 +178,13 @@ def step(xp: Any, state: Any, params: Any, command: Any, dt: Any) -> Any:
 
 
 def step_delayed(xp: Any, state: Any, params: Any, before: Any, after: Any, switch: Any, dt: float) -> Any:
-    """One control step in which the command changes from `before` to `after` at time `switch` (N,) in [0, dt]: two RK4 pieces."""
+    """One control step in which the command changes from `before` to `after` at `switch` (N,) in [0, dt]: two RK4s."""
     middle = step(xp, state, params, before, switch)
     return step(xp, middle, params, after, dt - switch)
 
 
 def step_semi_implicit(xp: Any, s: Rows, p: Params, u: Rows, dt: float) -> list[Any]:
-    """One semi-implicit Euler step with the exact exponential motor lag, on rows: the cheap integrator of gradient training."""
+    """One semi-implicit Euler step with the exact motor lag, on rows: the cheap integrator of gradient training."""
     pos, quat, vel, omega, rotor = s[0:3], s[3:7], s[7:10], s[10:13], s[13:17]
     rotor = [
         ui + (r - ui) * xp.exp(-dt / xp.where(ui > r, p.tau_rise, p.tau_fall)) for ui, r in zip(u, rotor, strict=True)

@@ -1,4 +1,4 @@
-"""The default observer of the flight tasks as a torch module that exports; the equations are in `observer_equations.py`."""
+"""The default observer of the flight tasks as a torch module that exports; its equations: `observer_equations.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def nominal_of(vehicle: VehicleParams) -> oe.Nominal:
 
 
 class FlightObserver(Observer):
-    """Errors in body axes, leaky averages of past actions and a disturbance estimate: 32 numbers, any rate (see `time_step`)."""
+    """Errors in body axes, leaky averages of past actions and a disturbance estimate.
+
+    32 numbers, at any rate (see `time_step`).
+    """
 
     signals = tuple(FLIGHT_SIGNALS[name] for name in READS)
     memory = tuple(Memory(name, (size,), (0.0,) * prod((size,))) for name, size in oe.MEMORY.items())

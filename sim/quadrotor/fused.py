@@ -49,8 +49,8 @@ def _sizes(hidden: tuple[int, int]) -> str:
         "N_MEMORY": 25, "N_H1": hidden[0], "N_H2": hidden[1], "N_ACT": 4,
     }  # fmt: skip
     starts = {
-        "C_STATE": "state", "C_FILTER": "filter", "C_ACTION1": "action1", "C_ACTION2": "action2", "C_ACTION3": "action3",
-        "C_LINVEL": "lin_vel", "C_TARGET": "target",
+        "C_STATE": "state", "C_FILTER": "filter", "C_ACTION1": "action1", "C_ACTION2": "action2",
+        "C_ACTION3": "action3", "C_LINVEL": "lin_vel", "C_TARGET": "target",
     }  # fmt: skip
     rows |= {name: ob.SLICES[part].start for name, part in starts.items()}
     return "enum { " + ", ".join(f"{n} = {v}" for n, v in rows.items()) + " };\n"
@@ -71,7 +71,7 @@ class FusedRollout:
     def __call__(
         self, carry: Tensor, vehicle: Tensor, noise: Tensor, weights: Tensor, gradient: Tensor, decay: float
     ) -> float:
-        """Advance `carry` (CARRY_SIZE, N) in place over noise (H, NOISE_ROWS, N); returns the mean loss, writes the gradient."""
+        """Advance `carry` (CARRY_SIZE, N) in place over noise (H, NOISE_ROWS, N); gives the loss, fills `gradient`."""
         n = carry.shape[1]
         if n % GROUP:
             raise ValueError(f"num_envs must be a multiple of {GROUP}, got {n}")

@@ -1,7 +1,7 @@
-"""The differentiable flight task: one training step and its loss as equations on rows, for autograd and for generated code.
+"""The differentiable flight task: one training step and its loss on rows, for autograd and for generated code.
 
-Positions and velocities are relative to the target. Not the evaluation simulator: it integrates with semi-implicit Euler and
-models a command delay by interpolating between past commands, which is smooth; `env.py` is the judge.
+Positions and velocities are relative to the target. Not the evaluation simulator: it integrates with semi-implicit
+Euler and models a command delay by interpolating between past commands, which is smooth; `env.py` is the judge.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ CARRY = {
 DIFFERENTIATED = ("state", "filter", "action1", "action2", "action3")
 
 VEHICLE = (
-    "mass", "jx", "jy", "jz", "tau_rise", "tau_fall", "thrust0", "thrust1", "thrust2", "gain0", "gain1", "gain2", "gain3",
-    "torque_ratio", "fx", "fy", "fz", "tx", "ty", "tz",
+    "mass", "jx", "jy", "jz", "tau_rise", "tau_fall", "thrust0", "thrust1", "thrust2",
+    "gain0", "gain1", "gain2", "gain3", "torque_ratio", "fx", "fy", "fz", "tx", "ty", "tz",
     "delay0", "delay1", "delay2", "delay3", "hover", "target_sigma", "smoothness",
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ DIFFERENTIATED_SIZE = sum(CARRY[n] for n in DIFFERENTIATED)
 
 
 def observe(xp: Any, carry: Any, noise: Any, nominal: oe.Nominal) -> tuple[Any, Any]:
-    """Noisy observation rows (32, …) and the observer's part of the next carry: filter, lin_vel, …, started (25 rows)."""
+    """Noisy observation rows (32, …) and the observer's part of the next carry: filter, lin_vel … started (25 rows)."""
     part = {name: carry[rows].T for name, rows in SLICES.items()}
     state, noise = part["state"], noise.T
     R = oe.rotation_matrix(xp, state[..., 3:7])
@@ -90,7 +90,7 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
     Args:
         carry: (CARRY_SIZE, …). action: (4, …) in [−1, 1], now. vehicle: rows as VEHICLE. noise: (NOISE_ROWS, …).
     """
-    v = dict(zip(VEHICLE, vehicle, strict=True))
+    v: dict[str, Any] = dict(zip(VEHICLE, vehicle, strict=True))
     part = {name: carry[rows] for name, rows in SLICES.items()}
     now, last = 0.5 * action + 0.5, 0.5 * part["action1"] + 0.5
     u = v["delay0"] * now + v["delay1"] * last
@@ -114,7 +114,8 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
         "torque_ratio",
     )
     p = eq.Params(
-        **{n: v[n] for n in names}, arm=NOMINAL_ARM, drag_xy=0.0, drag_z=0.0, ground_effect=0.0, ground_z=-100.0, supply=1.0,
+        **{n: v[n] for n in names},
+        arm=NOMINAL_ARM, drag_xy=0.0, drag_z=0.0, ground_effect=0.0, ground_z=-100.0, supply=1.0,
         fx=v["fx"] - v["mass"] * pull[0], fy=v["fy"] - v["mass"] * pull[1], fz=v["fz"] - v["mass"] * pull[2],
         tx=v["tx"], ty=v["ty"], tz=v["tz"], windx=0.0, windy=0.0, windz=0.0,
     )  # fmt: skip
@@ -154,7 +155,8 @@ def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> 
         + 0.5 * (1 - cosine)
         + 0.01 * xp.clip(rates, 0.0, 400.0)
         + 0.05 * (effort[0] * effort[0] + effort[1] * effort[1] + effort[2] * effort[2] + effort[3] * effort[3])
-        + v["smoothness"] * (change[0] * change[0] + change[1] * change[1] + change[2] * change[2] + change[3] * change[3])
+        + v["smoothness"]
+        * (change[0] * change[0] + change[1] * change[1] + change[2] * change[2] + change[3] * change[3])
         + 20.0 * xp.clip(outside, 0.0, 1.0)
         + 0.2 * (1 - r00)
     )  # fmt: skip

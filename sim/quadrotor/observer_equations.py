@@ -1,11 +1,13 @@
-"""What the default flight policy sees, as equations on signals: used in the exported graph, in training and in generated code.
+"""What the default flight policy sees, as equations on signals: exported, trained on and generated as code from here.
 
-Arrays are component-last, (..., n), as signals are. `xp` is `torch` or `robot_rl.sim.codegen.symbolic`. Memory is explicit; every
-update uses the time that really passed since the last call, so one policy runs at any rate from 50 to 1000 Hz.
+Arrays are component-last, (..., n), as signals are. `xp` is `torch` or `robot_rl.sim.codegen.symbolic`. Memory is
+explicit; every update uses the time that really passed since the last call, so one policy runs at any rate from 50 to
+1000 Hz.
 
-The policy sees no rotor speeds. Leaky averages of its own commands stand in for them, and a Luenberger observer on the nominal
-vehicle estimates what pushes: disturbance, payload, thrust error. The observer works on velocity relative to the target, and the
-target's acceleration enters as one more known push, so following a moving target needs no inputs of its own.
+The policy sees no rotor speeds. Leaky averages of its own commands stand in for them, and a Luenberger observer on
+the nominal vehicle estimates what pushes: disturbance, payload, thrust error. The observer works on velocity relative
+to the target, and the target's acceleration enters as one more known push, so following a moving target needs no
+inputs of its own.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def to_body(R: Any, vector: Any) -> Any:
 
 
 def filter_action(xp: Any, memory: dict[str, Any], dt: Any) -> Any:
-    """The three leaky averages per rotor after `dt` seconds of the previous action; (..., 12), grouped by time constant."""
+    """The three leaky averages per rotor after `dt` s of the previous action; (..., 12), grouped by time constant."""
     filters, action = memory["filter"], memory["action"]
     updated = [
         f + (1 - xp.exp(-dt / tau)) * (action - f)
@@ -61,7 +63,7 @@ def filter_action(xp: Any, memory: dict[str, Any], dt: Any) -> Any:
 
 
 def predict(xp: Any, R: Any, ang_vel: Any, rotor: Any, nominal: Nominal) -> tuple[Any, Any]:
-    """Linear (world, without gravity) and angular (body) acceleration of the nominal vehicle at rotor fractions (..., 4)."""
+    """Linear (world, without gravity) and angular (body) acceleration of the nominal vehicle at `rotor` (..., 4)."""
     thrust = nominal.thrust0 + (nominal.thrust1 + nominal.thrust2 * rotor) * rotor
     t0, t1, t2, t3 = (thrust[..., i : i + 1] for i in range(4))
     lin = R[..., :, 2] * ((t0 + t1 + t2 + t3) / nominal.mass)
@@ -99,14 +101,14 @@ def observe(
         vel_error: velocity minus target's, world, m/s, (..., 3).
         ang_vel: body rates, rad/s, (..., 3).
         target_acc: acceleration of the target, world, m/s², (..., 3).
-        heading: cos and sin of the yaw error's reference: R's first column turned into the target's heading, two (..., 1).
+        heading: cos and sin of the yaw error's reference: R's first column turned into the target's heading, each
+            (..., 1).
         memory: see MEMORY; `started` is 0 before the first call, which then adopts the measurement.
         dt: seconds since the previous call, (..., 1).
         nominal: the vehicle assumed.
     """
     filters = filter_action(xp, memory, dt)
-    rotor = 0.5 + 0.5 * filters[..., 8:12]
-    lin, ang = predict(xp, R, ang_vel, rotor, nominal)
+    lin, ang = predict(xp, R, ang_vel, 0.5 + 0.5 * filters[..., 8:12], nominal)
     gravity = xp.concatenate([lin[..., 0:2], lin[..., 2:3] - eq.GRAVITY], -1)
     started = memory["started"]
     keep, gain = 1 - 2 * OBSERVER_RATE * dt, OBSERVER_RATE * OBSERVER_RATE * dt
@@ -114,20 +116,7 @@ def observe(
     w_error = started * (ang_vel - memory["ang_vel"] - dt * (ang + memory["twist"]))
     push = xp.clip(memory["push"] + gain * v_error, -MAX_PUSH, MAX_PUSH)
     twist = xp.clip(memory["twist"] + gain * w_error, -MAX_TWIST, MAX_TWIST)
-    obs = xp.concatenate(
-        [
-            2.0 * to_body(R, xp.clip(pos_error, -MAX_POSITION_ERROR, MAX_POSITION_ERROR)),
-            to_body(R, xp.clip(vel_error, -MAX_VELOCITY_ERROR, MAX_VELOCITY_ERROR)),
-            R[..., 2, :],
-            heading[0],
-            heading[1],
-            0.15 * ang_vel,
-            filters,
-            PUSH_SCALE * to_body(R, push - target_acc),
-            0.03 * twist,
-        ],
-        -1,
-    )
+    obs = features(xp, pos_error, R, vel_error, ang_vel, heading, filters, (push, target_acc), twist)
     updated = {
         "filter": filters,
         "action": memory["action"],
@@ -138,3 +127,31 @@ def observe(
         "started": started * 0 + 1,
     }
     return obs, updated
+
+
+def features(
+    xp: Any,
+    pos_error: Any,
+    R: Any,
+    vel_error: Any,
+    ang_vel: Any,
+    heading: tuple[Any, Any],
+    filters: Any,
+    push: tuple[Any, Any],
+    twist: Any,
+) -> Any:
+    """What the network reads, (..., 32), of order one; `push`: estimate and target acceleration, m/s², (..., 3)."""
+    return xp.concatenate(
+        [
+            2.0 * to_body(R, xp.clip(pos_error, -MAX_POSITION_ERROR, MAX_POSITION_ERROR)),
+            to_body(R, xp.clip(vel_error, -MAX_VELOCITY_ERROR, MAX_VELOCITY_ERROR)),
+            R[..., 2, :],
+            heading[0],
+            heading[1],
+            0.15 * ang_vel,
+            filters,
+            PUSH_SCALE * to_body(R, push[0] - push[1]),
+            0.03 * twist,
+        ],
+        -1,
+    )

@@ -1,4 +1,4 @@
-"""Analytic policy gradient: it learns, is determined by its seed, resumes exactly, and its export parts fit together."""
+"""Analytic policy gradient: it learns, is determined by its seed, resumes exactly, and its exported parts fit."""
 
 from __future__ import annotations
 

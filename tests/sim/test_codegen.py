@@ -51,7 +51,8 @@ def evaluate(expressions: list[Any], values: dict[str, np.ndarray]) -> list[floa
     """A slow interpreter of expressions, so that adjoints are checked without a compiler."""
     table = {
         "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "exp": np.exp, "sqrt": np.sqrt,
-        "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "max": np.maximum, "min": np.minimum, "gt": np.greater, "where": np.where,
+        "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "max": np.maximum, "min": np.minimum, "gt": np.greater,
+        "where": np.where,
     }  # fmt: skip
     known: dict[int, Any] = {}
     for node in expressions[0].graph.nodes:

@@ -1,4 +1,4 @@
-"""The fused kernel and its torch twin: same loss, same next state, same gradient; and both against finite differences."""
+"""The fused kernel and its torch twin: same loss, next state and gradient; and both against finite differences."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def test_native_and_torch_give_the_same_gradient() -> None:
 
 
 def test_torch_gradient_equals_finite_differences() -> None:
-    """In double precision, without gradient decay, and with the observer's estimates frozen, whose gradient is cut on purpose."""
+    """In double precision, without gradient decay, and with the observer's estimates frozen.
+
+    The gradient of those estimates is cut on purpose.
+    """
     task = flown("torch", num_envs=32, horizon=5)
     carry, vehicles = task._carry.double(), task._vehicles.double()
     noise = torch.randn(5, ob.NOISE_ROWS, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
