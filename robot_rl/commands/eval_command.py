@@ -124,8 +124,8 @@ def render(result: EvalResult, path: Path) -> Path:
     sample = result.sample
     assert sample is not None
     flight = FlightTrajectory(
-        time=sample.times, pos_w=sample.position[:, 0], quat_wxyz=sample.quat_wxyz[:, 0],
-        target_pos_w=sample.reference, rotor_speed=sample.command[:, 0] * ROTOR_SPEED_MAX,
+        time=sample.times, pos_w=sample.position[:, 0].astype(float), quat_wxyz=sample.quat_wxyz[:, 0].astype(float),
+        target_pos_w=sample.reference, rotor_speed=(sample.command[:, 0] * ROTOR_SPEED_MAX).astype(float),
     )  # fmt: skip
     return render_flight(flight, path, title=result.scenario.title)
 
