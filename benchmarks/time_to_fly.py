@@ -1,12 +1,12 @@
-"""CPU-seconds until a policy flies: ours, Stable-Baselines3's PPO and TD3, and RLtools' TD3, on the same task and computer.
+"""CPU-seconds until a policy flies: ours, Stable-Baselines3's PPO and TD3, RLtools' TD3, on one task and computer.
 
     python benchmarks/time_to_fly.py                      # ours (default and --fast)
     python benchmarks/time_to_fly.py --sb3 300000         # Stable-Baselines3 with that many steps
     python benchmarks/time_to_fly.py --rltools 100000     # rltools from PyPI on our Gymnasium task
-    python benchmarks/time_to_fly.py --l2f-binary PATH    # a build of Learning to Fly's training; its CPU time is measured
+    python benchmarks/time_to_fly.py --l2f-binary PATH    # a build of Learning to Fly's training
 
-Each trained policy that can be exported is flown by the same evaluator: 500 nominal episodes. CPU time is that of the process (and
-its children for a binary) without imports; kernels compiled once and cached are printed apart.
+Each trained policy that can be exported is flown by the same evaluator: 500 nominal episodes. CPU time is that of the
+process (and its children for a binary) without imports; kernels compiled once and cached are printed apart.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+EPISODE_STEPS, RLTOOLS_EPISODES = 500, 50
 
 
-def report(name: str, cpu_seconds: float, steps: int, policy: Path | None) -> None:
+def report(name: str, cpu_seconds: float, steps: int, policy: Path | None, remark: str = "") -> None:
     """One line of the table."""
-    text = f"{name:28} {cpu_seconds:8.2f} CPU-s  {steps:>11,} steps"
+    text = f"{name:28} {cpu_seconds:8.2f} CPU-s  {steps:>11,} steps  {remark}"
     if policy is not None:
         from robot_rl.evaluation.evaluate import evaluate
 
@@ -56,30 +57,53 @@ def compile_time() -> float:
             "from robot_rl.sim.quadrotor.flight_observer import nominal_of;"
             "from robot_rl.sim.robots.crazyflie import ROBOT;"
             "import time; t = time.process_time(); FusedRollout(nominal_of(ROBOT.parameters()), (64, 64));"
-            "import resource as r; c = r.getrusage(r.RUSAGE_CHILDREN); print(time.process_time() - t + c.ru_utime + c.ru_stime)"
+            "import resource as r; c = r.getrusage(r.RUSAGE_CHILDREN);"
+            "print(time.process_time() - t + c.ru_utime + c.ru_stime)"
         )
         environment = dict(os.environ) | {"ROBOT_RL_CACHE": empty}
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
         return float(out.stdout)
 
 
-def rltools_td3(steps: int) -> None:
-    """rltools' own TD3 loop on our Gymnasium task; it compiles itself first, which is not counted."""
-    import gymnasium
-    import rltools
+def rltools_td3(steps: int, seed: int) -> None:
+    """rltools' own TD3 loop on our Gymnasium task; it compiles itself first (about a minute), which is not counted.
 
-    import robot_rl.sim.gym_env  # noqa: F401  (registers the task)
+    Its policy cannot become one of our files, so it is flown in the task itself: whole episodes without termination.
+    """
+    try:
+        import gymnasium
+        import rltools
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error.name} is not installed; it comes with: pip install 'robot-rl[sim,dev]'") from error
 
-    def factory() -> Any:
-        env = gymnasium.make("robot_rl/QuadrotorHover-v0")
-        return gymnasium.wrappers.RescaleAction(env, -1, 1)
+    def task() -> Any:
+        # rltools reads the limit of an episode from here and does not look at `truncated`.
+        limit = {"max_episode_steps": EPISODE_STEPS, "disable_env_checker": True}
+        env = gymnasium.make("robot_rl.sim.gym_env:robot_rl/QuadrotorHover-v0", **limit)
+        env.reset(seed=seed)  # rltools itself resets without a seed
+        return env
 
-    learner = rltools.TD3(factory, STEP_LIMIT=steps)
-    state = learner.State(0)
+    try:
+        learner = rltools.TD3(task, STEP_LIMIT=steps, enable_evaluation=False, interface_name="robot_rl")
+    except Exception as error:  # the package raises plain Exception and has printed the compiler's output
+        raise SystemExit(f"rltools could not build itself (it needs g++ and Python's headers): {error}") from error
+    state = learner.State(seed)
     begin = time.process_time()
     while not state.step():
         pass
-    report("rltools TD3 (PyPI)", time.process_time() - begin, steps, None)
+    cpu = time.process_time() - begin
+    env = task()
+    whole = sum(_lasts(state, env, seed + k) for k in range(RLTOOLS_EPISODES))
+    report("rltools TD3 (PyPI)", cpu, steps, None, f"{whole} of {RLTOOLS_EPISODES} episodes without termination")
+
+
+def _lasts(state: Any, env: Any, seed: int) -> bool:
+    """One episode of the trained policy: did it reach its end?"""
+    obs, _ = env.reset(seed=seed)
+    while True:
+        obs, _, terminated, truncated, _ = env.step(state.action(obs))
+        if terminated or truncated:
+            return not terminated
 
 
 def l2f_binary(path: Path) -> None:
@@ -112,7 +136,7 @@ def main() -> None:
                 changes = {"algorithm": {"total_steps": arguments.sb3}}
                 trained(f"sb3 {name}", f"sb3:{name}", changes, arguments.seed, Path(folder))
     if arguments.rltools:
-        rltools_td3(arguments.rltools)
+        rltools_td3(arguments.rltools, arguments.seed)
     if arguments.l2f_binary:
         l2f_binary(arguments.l2f_binary)
 
