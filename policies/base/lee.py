@@ -19,7 +19,7 @@ from robot_rl.policies.base.flight.vehicle import CRAZYFLIE, Vehicle
 
 @dataclass(frozen=True)
 class LeeConfig:
-    """Gains; the values here are starting points, `config/base/lee.yaml` holds the tuned ones.
+    """Gains, tuned: the same numbers as in `config/base/lee.yaml`, which is read where it is found.
 
     Attributes:
         position: 1/s², velocity: 1/s, on the errors in the world frame; `vertical` multiplies both for z.
@@ -33,16 +33,16 @@ class LeeConfig:
 
     position: float = gain(8.66, 1.0, 60.0)
     velocity: float = gain(4.49, 1.0, 30.0)
-    vertical: float = gain(1.4, 0.5, 4.0)
-    integral: float = gain(1.26, 0.05, 6.0)
+    vertical: float = gain(1.2, 0.5, 4.0)
+    integral: float = gain(1.5, 0.05, 6.0)
     attitude: float = gain(200.0, 10.0, 2000.0)
     rate: float = gain(25.0, 3.0, 120.0)
-    yaw_attitude: float = gain(45.0, 0.5, 300.0)
+    yaw_attitude: float = gain(36.0, 0.5, 300.0)
     yaw_rate: float = gain(8.0, 0.5, 60.0)
     torque_integral: float = gain(0.12, 0.05, 20.0)
     lead: float = gain(5.4, 1.0, 15.0)
     max_tilt: float = gain(1.2, 0.3, 1.5)
-    max_position_error: float = gain(0.6, 0.1, 2.0)
+    max_position_error: float = gain(0.5, 0.1, 2.0)
     feed_forward: float = gain(1.0, 0.3, 1.5)
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ NUM_STATES = 20
 class LqrConfig:
     """Weights, each one over the square of an acceptable deviation; command deviations of 1 (full range) weigh 1.
 
-    The values here are starting points, `config/base/lqr.yaml` holds the tuned ones.
+    Tuned: the same numbers as in `config/base/lqr.yaml`, which is read where it is found.
 
     Attributes:
         position, velocity, attitude, yaw, rate, yaw_rate: weights on the errors, SI.
@@ -42,19 +42,19 @@ class LqrConfig:
         feed_forward: share of the reference's acceleration and jerk that is used.
     """
 
-    position: float = gain(0.6, 0.02, 200.0)
-    velocity: float = gain(0.2, 0.005, 30.0)
-    attitude: float = gain(0.3, 0.003, 100.0)
-    yaw: float = gain(0.3, 0.003, 100.0)
-    rate: float = gain(0.001, 1e-5, 1.0)
-    yaw_rate: float = gain(0.01, 1e-5, 1.0)
-    rotor: float = gain(0.1, 0.001, 30.0)
-    integral: float = gain(0.5, 0.01, 200.0)
-    yaw_integral: float = gain(0.3, 0.003, 30.0)
-    max_position_error: float = gain(0.3, 0.05, 2.0)
-    max_velocity_error: float = gain(1.0, 0.3, 6.0)
-    max_tilt: float = gain(1.0, 0.3, 1.5)
-    feed_forward: float = gain(1.0, 0.3, 1.5)
+    position: float = gain(0.2054, 0.02, 200.0)
+    velocity: float = gain(0.08311, 0.005, 30.0)
+    attitude: float = gain(0.01766, 0.003, 100.0)
+    yaw: float = gain(0.6704, 0.003, 100.0)
+    rate: float = gain(0.004398, 1e-5, 1.0)
+    yaw_rate: float = gain(0.002392, 1e-5, 1.0)
+    rotor: float = gain(0.2799, 0.001, 30.0)
+    integral: float = gain(5.711, 0.01, 200.0)
+    yaw_integral: float = gain(0.4969, 0.003, 30.0)
+    max_position_error: float = gain(0.2833, 0.05, 2.0)
+    max_velocity_error: float = gain(1.047, 0.3, 6.0)
+    max_tilt: float = gain(0.743, 0.3, 1.5)
+    feed_forward: float = gain(0.9604, 0.3, 1.5)
 
     def __post_init__(self) -> None:
         check_gains(self)

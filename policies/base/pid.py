@@ -18,7 +18,7 @@ from robot_rl.policies.base.flight.vehicle import CRAZYFLIE, Vehicle
 
 @dataclass(frozen=True)
 class PidConfig:
-    """Gains; the values here are starting points, `config/base/pid.yaml` holds the tuned ones.
+    """Gains, tuned: the same numbers as in `config/base/pid.yaml`, which is read where it is found.
 
     Attributes:
         position: 1/s, position error → velocity set-point; `position_z` for height.
@@ -30,21 +30,21 @@ class PidConfig:
         feed_forward: share of the reference's acceleration that is used.
     """
 
-    position: float = gain(2.0, 0.5, 10.0)
-    position_z: float = gain(2.5, 0.5, 10.0)
-    velocity: float = gain(5.0, 1.0, 30.0)
-    velocity_z: float = gain(7.0, 1.0, 40.0)
-    velocity_integral: float = gain(4.0, 0.1, 40.0)
-    attitude: float = gain(7.0, 2.0, 40.0)
-    yaw: float = gain(3.0, 0.3, 20.0)
-    rate: float = gain(20.0, 3.0, 120.0)
-    rate_integral: float = gain(20.0, 0.1, 400.0)
-    rate_derivative: float = gain(0.05, 0.001, 2.0)
-    yaw_rate: float = gain(5.0, 0.5, 60.0)
-    max_speed: float = gain(1.0, 0.2, 4.0)
-    max_tilt: float = gain(0.8, 0.3, 1.4)
-    lead: float = gain(6.0, 1.0, 15.0)
-    feed_forward: float = gain(1.0, 0.3, 2.5)
+    position: float = gain(2.732, 0.5, 10.0)
+    position_z: float = gain(2.284, 0.5, 10.0)
+    velocity: float = gain(8.51, 1.0, 30.0)
+    velocity_z: float = gain(5.764, 1.0, 40.0)
+    velocity_integral: float = gain(9.299, 0.1, 40.0)
+    attitude: float = gain(15.72, 2.0, 40.0)
+    yaw: float = gain(5.029, 0.3, 20.0)
+    rate: float = gain(25.04, 3.0, 120.0)
+    rate_integral: float = gain(37.84, 0.1, 400.0)
+    rate_derivative: float = gain(0.0693, 0.001, 2.0)
+    yaw_rate: float = gain(15.44, 0.5, 60.0)
+    max_speed: float = gain(2.898, 0.2, 4.0)
+    max_tilt: float = gain(0.6552, 0.3, 1.4)
+    lead: float = gain(11.21, 1.0, 15.0)
+    feed_forward: float = gain(0.7492, 0.3, 2.5)
 
     def __post_init__(self) -> None:
         check_gains(self)
