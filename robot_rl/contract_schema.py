@@ -65,7 +65,9 @@ def _parsed(text: str) -> dict[str, Any]:
             text, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int, object_pairs_hook=_unique
         )
     except (ValueError, RecursionError) as error:
-        raise ContractError(f"the contract is not valid JSON: {_short(str(error))}") from error
+        raise ContractError(
+            f"the contract is not valid JSON, so it was damaged or edited: {_short(str(error))}; export it again"
+        ) from error
     if not isinstance(data, dict):
         raise ContractError(f"the contract is a JSON {type(data).__name__}; it must be an object")
     if _depth_exceeds(data, _MAX_DEPTH):

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def read_policy_file(path: str | os.PathLike[str]) -> PolicyFile:
     """
     where = os.fspath(path)
     model = _parsed(_read_bytes(where), where)
-    contract = Contract.from_json(_contract_text(model, where))
+    contract = _contract(model, where)
     data = graph_bytes(model)
     found = hashlib.sha256(data).hexdigest()
     if found != contract.graph_sha256:
@@ -168,7 +167,23 @@ def _parsed(data: bytes, where: str) -> onnx.ModelProto:
     return model
 
 
-def _contract_text(model: onnx.ModelProto, where: str) -> str:
+def _contract(model: onnx.ModelProto, where: str) -> Contract:
+    text, intact = _contract_text(model, where)
+    try:
+        # A contract of another version may be checked in another way: that is said first.
+        check_version(text)
+        if intact:
+            return Contract.from_json(text)
+    except ContractError as error:
+        raise ContractError(f"'{where}': {error}") from error
+    raise ContractError(
+        f"'{where}': its contract was changed after export (its SHA-256 differs). Export the policy again; limits, "
+        "rates and gains are set there, not in the file."
+    )
+
+
+def _contract_text(model: onnx.ModelProto, where: str) -> tuple[str, bool]:
+    """The contract as it stands in the metadata, and whether it has the SHA-256 that stands beside it."""
     found: list[Any] = [p.value for p in model.metadata_props if p.key == CONTRACT_KEY]
     if not found:
         raise ContractError(
@@ -180,14 +195,7 @@ def _contract_text(model: onnx.ModelProto, where: str) -> str:
         raise ContractError(f"'{where}' holds more than one contract; export it again")
     if not isinstance(found[0], str):
         raise ContractError(f"'{where}': its contract is damaged (not UTF-8); export or copy the file again")
-    if not sums or sums[0] != _sha256(found[0]):
-        # A contract of another version may be checked in another way: say that first.
-        check_version(found[0])
-        raise ContractError(
-            f"'{where}': its contract was changed after export (its SHA-256 differs). Export the policy again; limits, "
-            "rates and gains are set there, not in the file."
-        )
-    return found[0]
+    return found[0], sums == [_sha256(found[0])]
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[tuple[str, Any]]:
@@ -302,22 +310,24 @@ def _shown(described: tuple[str, tuple[int | str, ...]]) -> str:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    folder = path.parent
-    temporary = ""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part") if path.name else path
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        _sync_folder(folder)
-    except OSError as error:
-        if temporary:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            raise
+    except OSError as error:
         raise ExportError(_write_problem(path, len(data), error)) from error
+    except ValueError as error:
+        raise ExportError(f"{str(path)!r} is not a file name: {error}") from error
+    _sync_folder(path.parent)
 
 
 def _write_problem(path: Path, size: int, error: OSError) -> str:
@@ -330,12 +340,6 @@ def _write_problem(path: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
         return f"'{path}' is a folder; give a file name such as '{path / 'policy.onnx'}'"
     return f"'{path}' cannot be written: {error.strerror}; nothing was changed"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
-from robot_rl.errors import ConfigError, UnknownName
+from robot_rl.errors import ConfigError, MissingDependency, UnknownName
 
 
 class Kind(NamedTuple):
@@ -30,6 +31,19 @@ KINDS: dict[str, Kind] = {
 }
 
 
+EXTRAS = {
+    "torch": "sim",
+    "gymnasium": "sim",
+    "scipy": "sim",
+    "onnxscript": "train",
+    "tensorboard": "train",
+    "rich": "train",
+    "stable_baselines3": "train",
+    "rclpy": "ros",
+}
+"""Which extra of this package installs what."""
+
+
 def names(kind: str) -> list[str]:
     """Names of one kind, sorted; file `quadrotor_hover.py` is called `quadrotor-hover`."""
     if kind not in KINDS:
@@ -46,21 +60,41 @@ def load(kind: str, name: str) -> Any:
     Raises:
         UnknownName: there is no such file; the message lists those there are.
         ConfigError: the module exists but does not define the expected name.
+        MissingDependency: it needs a package of an extra that is not installed.
     """
     if ":" in name:
+        if kind not in KINDS:
+            raise UnknownName("kind", kind, KINDS)
         module_name, attribute = name.split(":", 1)
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name and module_name.startswith(error.name):
-                raise ConfigError(f"{kind} '{name}': no module '{error.name}'; is it on PYTHONPATH?") from error
-            raise
+        module = _users_own(kind, name, module_name)
     else:
         available = names(kind)
         if name not in available:
             raise UnknownName(kind, name, available)
         package, attribute = KINDS[kind]
-        module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
+        module = _imported(kind, name, f"{package}.{name.replace('-', '_')}")
     if not hasattr(module, attribute):
         raise ConfigError(f"{kind} '{name}': module {module.__name__} does not define '{attribute}'")
     return getattr(module, attribute)
+
+
+def _users_own(kind: str, name: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(f"{kind} '{name}': no module '{error.name}'; is it on PYTHONPATH?") from error
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{kind} '{name}' is not of the form package.module:NAME: {error}") from error
+
+
+def _imported(kind: str, name: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        needed_for = f"{kind} '{name}'"
+        raise MissingDependency(f"'{error.name}'", needed_for, f"pip install 'robot-rl[{extra}]'") from error

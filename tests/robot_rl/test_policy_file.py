@@ -291,6 +291,9 @@ def test_folders_that_cannot_be_written_to(tmp_path: Path, policy_path: Path) ->
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(ExportError, match="is a folder"):
         write_policy(tmp_path / "folder.onnx")
+    for bad in (tmp_path / "a\0b.onnx", tmp_path / ("x" * 300), Path("")):
+        with pytest.raises(ExportError):
+            write_policy(bad)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.onnx", "policy.onnx"]
 
 
