@@ -28,7 +28,6 @@ from robot_rl.policies.training_log import MetricsLog, ProgressDisplay
 from robot_rl.protocols import BatchedEnv
 
 CHECKPOINT_FORMAT = 1
-IDENTITY = ("task", "algorithm", "robot", "seed", "config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ class RunInfo:
         robot: name of the robot and its parameter set.
         command: what the user typed; empty: taken from this process.
         resume_command: printed when the run is interrupted.
-        extra: further plain values for run.json (task overrides, number of environments, …).
+        extra: further plain values for run.json, by which the run is recognised too (changes to the task, …).
     """
 
     task: str
@@ -189,6 +188,7 @@ def _identity(spec: AlgorithmSpec, config: Any, seed: int, info: RunInfo) -> dic
         "robot": info.robot,
         "seed": seed,
         "config": to_dict(config),
+        **info.extra,
     }
 
 
@@ -220,7 +220,7 @@ def _open(
         run.open_new()
         record = identity | {"command_line": info.command or provenance.command_line(), "start": _now()}
         record |= {"git_commit": provenance.git_commit(), "versions": provenance.versions()}
-        record |= {"runner": to_dict(runner), **info.extra}
+        record["runner"] = to_dict(runner)
     run.write_info(record | {"status": "running"})
     log_from = (0, 0) if state is None else (state["metrics_bytes"], state["iteration"])
     log = MetricsLog(run.path, *log_from, tensorboard=runner.tensorboard)
@@ -236,7 +236,7 @@ def _open(
 
 def _require_same_run(run: RunFolder, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     wanted = _flat(identity)
-    stored = _flat({key: record.get(key) for key in IDENTITY})
+    stored = _flat({key: record.get(key) for key in identity})
     keys = sorted(k for k in wanted.keys() | stored.keys() if _plain(wanted.get(k)) != _plain(stored.get(k)))
     if keys:
         lines = "".join(f"\n  - {k}: the run has {stored.get(k)!r}, now {wanted.get(k)!r}" for k in keys)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,15 +104,15 @@ def gae(
 
 
 class _Rollout:
-    """T steps of N environments, preallocated; fields are (T, N, …)."""
+    """T steps of N environments, preallocated; fields are (T, N, …) on the environments' device."""
 
-    def __init__(self, horizon: int, num_envs: int, n: int, m: int, a: int) -> None:
-        self.policy, self.critic = torch.zeros(horizon, num_envs, n), torch.zeros(horizon, num_envs, m)
-        self.action, self.mean = torch.zeros(horizon, num_envs, a), torch.zeros(horizon, num_envs, a)
-        self.logp, self.value, self.next_value, self.reward, self.advantage, self.returns = (
-            torch.zeros(horizon, num_envs) for _ in range(6)
-        )
-        self.terminated, self.done = (torch.zeros(horizon, num_envs, dtype=torch.bool) for _ in range(2))
+    def __init__(self, horizon: int, num_envs: int, n: int, m: int, a: int, device: torch.device) -> None:
+        zeros = partial(torch.zeros, horizon, num_envs, device=device)
+        wide = partial(torch.zeros, device=device)
+        self.policy, self.critic = wide(horizon, num_envs, n), wide(horizon, num_envs, m)
+        self.action, self.mean = wide(horizon, num_envs, a), wide(horizon, num_envs, a)
+        self.logp, self.value, self.next_value, self.reward, self.advantage, self.returns = (zeros() for _ in range(6))
+        self.terminated, self.done = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
 
 
 class Ppo:
@@ -123,12 +124,14 @@ class Ppo:
         if env.num_envs != c.num_envs:
             raise ConfigError(f"num_envs = {c.num_envs}, but the environment has {env.num_envs}")
         n, m, a = env.obs_dims["policy"], env.obs_dims["critic"], env.action_dim
-        self.generator = torch.Generator().manual_seed(seed)
+        self.device = torch.device(env.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        initial = torch.Generator().manual_seed(seed)
         self.actor = mlp((n, *c.actor_hidden, a), c.activation)
         self.critic = mlp((m, *c.critic_hidden, 1), c.activation)
-        orthogonal_init(self.actor, math.sqrt(2.0), 0.01, self.generator)
-        orthogonal_init(self.critic, math.sqrt(2.0), 1.0, self.generator)
-        self.log_std = nn.Parameter(torch.full((a,), math.log(c.init_std)))
+        orthogonal_init(self.actor, math.sqrt(2.0), 0.01, initial)
+        orthogonal_init(self.critic, math.sqrt(2.0), 1.0, initial)
+        self.log_std = nn.Parameter(torch.full((a,), math.log(c.init_std), device=self.device))
         self.actor_norm, self.critic_norm = RunningNormalizer(n), RunningNormalizer(m)
         self.modules = {
             "actor": self.actor,
@@ -136,11 +139,13 @@ class Ppo:
             "actor_norm": self.actor_norm,
             "critic_norm": self.critic_norm,
         }
+        for module in self.modules.values():
+            module.to(self.device)
         self.actor_parameters = [*self.actor.parameters(), self.log_std]
         self.critic_parameters = list(self.critic.parameters())
         self.learning_rate = c.learning_rate
         self.optimizer = torch.optim.Adam([*self.actor_parameters, *self.critic_parameters], lr=c.learning_rate)
-        self.rollout = _Rollout(c.steps_per_env, c.num_envs, n, m, a)
+        self.rollout = _Rollout(c.steps_per_env, c.num_envs, n, m, a, self.device)
         self.meter = EpisodeMeter(c.num_envs)
         self.iteration = 0
         self.obs: dict[str, Tensor] | None = None
@@ -169,7 +174,7 @@ class Ppo:
     def _begin(self, env: BatchedEnv) -> None:
         self.obs = env.reset(self.seed)
         if self.config.desynchronise and hasattr(env, "episode_step"):
-            ages = torch.randint(env.max_episode_steps, (env.num_envs,), generator=self.generator)
+            ages = torch.randint(env.max_episode_steps, (env.num_envs,), generator=self.generator, device=self.device)
             env.episode_step[:] = ages.to(env.episode_step)  # type: ignore[attr-defined]
         self._normalise(self.obs["policy"], self.obs["critic"])
 
@@ -188,7 +193,7 @@ class Ppo:
         for t in range(self.config.steps_per_env):
             r.policy[t], r.critic[t] = self.obs["policy"], self.obs["critic"]
             r.mean[t] = self.actor(self.actor_norm(r.policy[t]))
-            noise = torch.randn(r.mean[t].shape, generator=self.generator)
+            noise = torch.randn(r.mean[t].shape, generator=self.generator, device=self.device)
             r.action[t] = r.mean[t] + std * noise
             step = env.step(r.action[t].clamp(-1.0, 1.0))
             r.reward[t], r.terminated[t], r.done[t] = step.reward, step.terminated, step.terminated | step.truncated
@@ -250,7 +255,7 @@ class Ppo:
 
     def _minibatch_rows(self, total: int) -> Iterator[Tensor]:
         for _ in range(self.config.epochs):
-            order = torch.randperm(total, generator=self.generator)
+            order = torch.randperm(total, generator=self.generator, device=self.device)
             yield from order.tensor_split(self.config.minibatches)
 
     def _update_minibatch(self, batch: Mapping[str, Tensor], old_log_std: Tensor) -> dict[str, float]:
@@ -292,7 +297,7 @@ class Ppo:
 
     def policy(self) -> nn.Module:
         """The deterministic part: obs (N, n) → μ(normalised obs) clipped to [−1, 1]."""
-        return DeterministicActor(self.actor, self.actor_norm if self.config.normalise_obs else None)
+        return DeterministicActor(self.actor, self.actor_norm if self.config.normalise_obs else None).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -315,7 +320,8 @@ class Ppo:
         self.learning_rate = state["learning_rate"]
         self.meter.load_state_dict(state["meter"])
         self.generator.set_state(state["generator"])
-        self.iteration, self.obs = state["iteration"], state["obs"]
+        self.iteration = state["iteration"]
+        self.obs = None if state["obs"] is None else {name: o.to(self.device) for name, o in state["obs"].items()}
 
 
 def _log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -217,6 +217,9 @@ def test_resuming_nothing_or_another_run_is_refused(tmp_path):
     run("ppo", tmp_path / "run", changes={"iterations": 2})
     with pytest.raises(CheckpointError, match=r"config\.gamma: the run has 0\.99, now 0\.9"):
         run("ppo", tmp_path / "run", changes={"iterations": 2, "gamma": 0.9}, resume=True)
+    with pytest.raises(CheckpointError, match=r"task_changes\.delay: the run has None, now 0\.02"):
+        other = RunInfo("point-mass", extra={"task_changes": {"delay": 0.02}})
+        run("ppo", tmp_path / "run", changes={"iterations": 2}, info=other, resume=True)
     with pytest.raises(CheckpointError, match="algorithm: the run has 'ppo', now 'td3-l2f'"):
         run("td3-l2f", tmp_path / "run", resume=True)
 
