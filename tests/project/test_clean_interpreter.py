@@ -74,6 +74,18 @@ finally:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_gymnasium_finds_a_task_by_module_and_name(tmp_path: Path) -> None:
+    """Gymnasium 1.0 dropped its entry point group; the module before the colon is what it imports instead."""
+    code = """
+import gymnasium
+env = gymnasium.make("robot_rl.sim.gym_env:robot_rl/QuadrotorHover-v0")
+obs, _ = env.reset(seed=0)
+assert env.observation_space.contains(obs)
+"""
+    ended = run_clean(code, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_help_is_light(tmp_path: Path) -> None:
     code = """
 import sys

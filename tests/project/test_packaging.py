@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,10 +45,9 @@ def below(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
+def copied(workspace: Path) -> Path:
     """A copy of what git would hand out, symbolic links and all, so that nothing is built in the checkout."""
-    folder = tmp_path / "source" / "robot_rl"
+    folder = workspace / "robot_rl"
     for path in files():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,25 @@ def source(tmp_path: Path) -> Path:
     for name in PACKAGES[1:]:
         (folder / "robot_rl" / name).symlink_to(Path("..") / name)
     return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return copied(tmp_path / "source")
+
+
+@pytest.fixture(scope="module")
+def colcon(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """The workspace that `colcon build` has built from a copy, with symbolic links or without; built once."""
+
+    @functools.cache
+    def build(links: bool) -> Path:
+        workspace = tmp_path_factory.mktemp("colcon")
+        copied(workspace)
+        run([str(BIN / "colcon"), "--log-base", "log", "build", *(["--symlink-install"] if links else [])], workspace)
+        return workspace
+
+    return build
 
 
 @pytest.fixture
@@ -100,9 +120,8 @@ def test_pip_install_editable(source: Path, fresh: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("links", [False, True], ids=["copy", "symlink-install"])
-def test_colcon_build(links: bool, source: Path, tmp_path: Path) -> None:
-    workspace = source.parent
-    run([str(BIN / "colcon"), "--log-base", "log", "build", *(["--symlink-install"] if links else [])], workspace)
+def test_colcon_build(links: bool, colcon: Callable[[bool], Path], tmp_path: Path) -> None:
+    workspace = colcon(links)
     prefix = workspace / "install" / "robot_rl"
     assert sorted(shared() - below(prefix / "share" / "robot_rl")) == []
     assert (prefix / "share/ament_index/resource_index/packages/robot_rl").exists()
@@ -111,16 +130,15 @@ def test_colcon_build(links: bool, source: Path, tmp_path: Path) -> None:
     shell = f"source install/setup.bash && cd '{tmp_path}' && '{sys.executable}' -c '{where}'"
     package = Path(run(["bash", "-c", shell], workspace).strip())
     if links:
-        assert package.resolve() == (source / "robot_rl").resolve()
+        assert package.resolve() == (workspace / "robot_rl" / "robot_rl").resolve()
     else:
         assert workspace / "install" in package.parents
         assert sorted(packaged() - below(package)) == []
 
 
-def test_an_installed_executable_starts(source: Path, tmp_path: Path) -> None:
+def test_an_installed_executable_starts(colcon: Callable[[bool], Path], tmp_path: Path) -> None:
     """`ros2 run robot_rl robot-rl` starts exactly this file."""
-    workspace = source.parent
-    run([str(BIN / "colcon"), "--log-base", "log", "build"], workspace)
+    workspace = colcon(False)
     shell = (
         f"source install/setup.bash && cd '{tmp_path}' && '{workspace}/install/robot_rl/lib/robot_rl/robot-rl' --help"
     )
