@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RL_TOOLS_DISABLE_MKL", "1")  # rltools refuses MKL in a process that has torch
 EPISODE_STEPS, RLTOOLS_EPISODES = 500, 50
 
 
@@ -41,12 +42,18 @@ def report(name: str, cpu_seconds: float, steps: int, policy: Path | None, remar
 
 
 def trained(name: str, algorithm: str, changes: dict[str, Any], seed: int, folder: Path) -> None:
-    """Train by our command's own function, export, report."""
+    """Train by our command's own function, export, report; a policy that is refused is reported with the reason."""
     from robot_rl.commands.export_command import export
     from robot_rl.commands.train_command import train
+    from robot_rl.errors import ExportError
 
     result = train("quadrotor-hover", algorithm, folder / name.replace(" ", "-"), changes, seed=seed, quiet=True)
-    report(name, result.cpu_seconds, result.env_steps, export(result.folder, folder / f"{name.replace(' ', '-')}.onnx"))
+    policy, remark = None, ""
+    try:
+        policy = export(result.folder, folder / f"{name.replace(' ', '-')}.onnx")
+    except ExportError as error:
+        remark = f"not exported: {error}"
+    report(name, result.cpu_seconds, result.env_steps, policy, remark)
 
 
 def compile_time() -> float:
@@ -86,7 +93,7 @@ def rltools_td3(steps: int, seed: int) -> None:
     try:
         learner = rltools.TD3(task, STEP_LIMIT=steps, enable_evaluation=False, interface_name="robot_rl")
     except Exception as error:  # the package raises plain Exception and has printed the compiler's output
-        raise SystemExit(f"rltools could not build itself (it needs g++ and Python's headers): {error}") from error
+        raise SystemExit(f"rltools could not be built (it needs g++ and Python's headers): {error}") from error
     state = learner.State(seed)
     begin = time.process_time()
     while not state.step():
