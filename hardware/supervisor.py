@@ -187,7 +187,7 @@ class Supervisor:
         """Take-off ends at its height, landing on the ground."""
         if self.state is FlightState.TAKING_OFF and obs.complete:
             goal = self.ground + self.config.take_off_height
-            at_height = abs(float(obs.signals["base_pos_w"][2]) - goal) < 0.1
+            at_height = abs(float(obs.signals["base_pos_w"][2]) - goal) < self.config.take_off_tolerance
             if at_height and obs.reference is not None and abs(float(obs.reference.pos_w[2]) - goal) < 0.02:
                 self._enter(FlightState.FLYING, "at height", now)
         if self.state is FlightState.LANDING:

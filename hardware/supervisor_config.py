@@ -128,6 +128,7 @@ class SupervisorConfig:
     policy_hold: float = setting(0.1, "seconds for which the last good command replaces the policy's", 0.0, 1.0)
     driver_hold: float = setting(0.05, "seconds for which writing to the driver may fail", 0.0, 1.0)
     take_off_height: float = setting(0.5, "height above the ground in m after take-off", 0.1, 10.0)
+    take_off_tolerance: float = setting(0.2, "distance to that height in m at which take-off is over", 0.02, 5.0)
     take_off_time: float = setting(10.0, "longest take-off in s", 1.0, 120.0)
     landing_time: float = setting(30.0, "longest landing in s", 1.0, 300.0)
     touch_depth: float = setting(

@@ -188,7 +188,7 @@ def test_landing_ends_on_the_ground_and_not_in_the_air():
 
 def test_take_off_ends_at_height_or_in_a_landing_after_too_long():
     flight = _Flight().in_state(FlightState.TAKING_OFF)
-    climbing = _obs(_signals(base_pos_w=(0, 0, 0.3)), reference=_reference(0.35))
+    climbing = _obs(_signals(base_pos_w=(0, 0, 0.2)), reference=_reference(0.5))
     assert flight.show(climbing, 9.0) is FlightState.TAKING_OFF
     assert flight.show(climbing, 2.0) is FlightState.LANDING
     assert "take_off_timeout" in flight.supervisor.cause
