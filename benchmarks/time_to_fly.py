@@ -85,8 +85,8 @@ def rltools_td3(steps: int, seed: int) -> None:
 
     def task() -> Any:
         # rltools reads the limit of an episode from here and does not look at `truncated`.
-        limit = {"max_episode_steps": EPISODE_STEPS, "disable_env_checker": True}
-        env = gymnasium.make("robot_rl.sim.gym_env:robot_rl/QuadrotorHover-v0", **limit)
+        name = "robot_rl.sim.gym_env:robot_rl/QuadrotorHover-v0"
+        env = gymnasium.make(name, max_episode_steps=EPISODE_STEPS, disable_env_checker=True)
         env.reset(seed=seed)  # rltools itself resets without a seed
         return env
 
