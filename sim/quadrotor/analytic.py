@@ -39,6 +39,7 @@ class AnalyticConfig:
         moving: fraction of vehicles whose target moves (Langevin).
         target_acc: standard deviation of a moving target's push is uniform in [0, target_acc] m/s².
         smoothness: weight of squared action changes.
+        strong: fraction of vehicles whose external force is up to three times as strong.
         gradient_decay: factor on state gradients per step.
         max_age: steps after which a vehicle is reset.
         kernel: `native`, `torch`, or `auto` (native where there is a C++ compiler).
@@ -47,16 +48,18 @@ class AnalyticConfig:
     horizon: int = 48
     delay_max: float = 0.03
     randomised: float = 0.7
-    moving: float = 0.3
-    target_acc: float = 3.0
+    moving: float = 0.35
+    target_acc: float = 4.0
     smoothness: float = 0.5
+    strong: float = 0.5
     gradient_decay: float = 0.99
     max_age: int = 300
     kernel: str = "auto"
 
     def __post_init__(self) -> None:
         bounds = {
-            "horizon": (1, 512), "delay_max": (0, 0.03), "randomised": (0, 1), "moving": (0, 1), "target_acc": (0, 20),
+            "horizon": (1, 512), "delay_max": (0, 0.03), "randomised": (0, 1), "moving": (0, 1), "strong": (0, 1),
+            "target_acc": (0, 20),
             "smoothness": (0, 1e3), "gradient_decay": (0, 1), "max_age": (1, 10**6),
         }  # fmt: skip
         for name, (low, high) in bounds.items():
@@ -198,7 +201,8 @@ class AnalyticFlight:
             out[ROW[name]] = column[eq.PARAMS.index(name)]
         _randomise_vehicles(rng, out, rng.random(n) < c.randomised)
         weight = v.mass * eq.GRAVITY
-        out[ROW["fx"] : ROW["fz"] + 1] = rng.normal(0, weight / 20, (3, n))
+        strength = np.where(rng.random(n) < c.strong, rng.uniform(1, 3, n), 1.0)
+        out[ROW["fx"] : ROW["fz"] + 1] = strength * rng.normal(0, weight / 20, (3, n))
         out[ROW["tx"] : ROW["tz"] + 1] = rng.normal(0, weight / 10_000, (3, n))
         delay = rng.uniform(0, c.delay_max, n) / ob.CONTROL_DT
         for j in range(4):

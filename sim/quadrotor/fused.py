@@ -46,7 +46,8 @@ def _advance_source() -> str:
 def _sizes(hidden: tuple[int, int]) -> str:
     rows = {
         "N_CARRY": ob.CARRY_SIZE, "N_NOISE": ob.NOISE_ROWS, "N_VEHICLE": len(ob.VEHICLE), "N_OBS": oe.OBS_SIZE,
-        "N_MEMORY": 25, "N_H1": hidden[0], "N_H2": hidden[1], "N_ACT": 4,
+        "N_MEMORY": sum(ob.CARRY[n] for n in ob.MEMORY), "N_TARGET": ob.CARRY["target"],
+        "N_H1": hidden[0], "N_H2": hidden[1], "N_ACT": 4,
     }  # fmt: skip
     starts = {
         "C_STATE": "state", "C_FILTER": "filter", "C_ACTION1": "action1", "C_ACTION2": "action2",

@@ -28,7 +28,9 @@ CARRY = {
     "push": 3,
     "twist": 3,
     "started": 1,
-    "target": 9,
+    "target_acc": 3,
+    "jerk": 3,
+    "target": 12,
 }
 DIFFERENTIATED = ("state", "filter", "action1", "action2", "action3")
 
@@ -37,6 +39,11 @@ VEHICLE = (
     "gain0", "gain1", "gain2", "gain3", "torque_ratio", "fx", "fy", "fz", "tx", "ty", "tz",
     "delay0", "delay1", "delay2", "delay3", "hover", "target_sigma", "smoothness",
 )  # fmt: skip
+
+
+# The observer's memory in the order of the carry, but for the action.
+MEMORY = ("filter", "lin_vel", "ang_vel", "push", "twist", "started", "target_acc", "jerk")
+TARGET_RISE = 0.1  # s, lag of a target's acceleration behind its random push: targets have bounded jerk
 
 
 def carry_slices() -> dict[str, slice]:
@@ -54,14 +61,12 @@ DIFFERENTIATED_SIZE = sum(CARRY[n] for n in DIFFERENTIATED)
 
 
 def observe(xp: Any, carry: Any, noise: Any, nominal: oe.Nominal) -> tuple[Any, Any]:
-    """Noisy observation rows (32, …) and the observer's part of the next carry: filter, lin_vel … started (25 rows)."""
+    """Noisy observation rows (32, …) and the observer's part of the next carry, in the order of MEMORY."""
     part = {name: carry[rows].T for name, rows in SLICES.items()}
     state, noise = part["state"], noise.T
     R = oe.rotation_matrix(xp, state[..., 3:7])
     R = R + NOISE_ROT * xp.stack([noise[..., 3:6], noise[..., 6:9], noise[..., 9:12]], -2)
-    memory = {n: part[n] for n in ("filter", "lin_vel", "ang_vel", "push", "twist", "started")} | {
-        "action": part["action1"]
-    }
+    memory = {n: part[n] for n in MEMORY} | {"action": part["action1"]}
     dt = part["started"] * 0 + CONTROL_DT
     obs, memory = oe.observe(
         xp,
@@ -75,17 +80,16 @@ def observe(xp: Any, carry: Any, noise: Any, nominal: oe.Nominal) -> tuple[Any, 
         dt,
         nominal,
     )
-    names = ("filter", "lin_vel", "ang_vel", "push", "twist", "started")
-    return obs.T, xp.concatenate([memory[n] for n in names], -1).T
+    return obs.T, xp.concatenate([memory[n] for n in MEMORY], -1).T
 
 
 def target_acceleration(target: Any) -> Any:
-    """Acceleration (3, …) of the Langevin target: rows position 3, velocity 3, coloured push 3."""
+    """Acceleration (3, …) of the Langevin target: rows position 3, velocity 3, push 3."""
     return target[6:9] - TARGET_STIFFNESS * target[0:3] - TARGET_DAMPING * target[3:6]
 
 
 def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple[Any, Any, Any]:
-    """One control step: next state rows (17), next target rows (9) and the loss of this step.
+    """One control step: next state rows (17), next target rows (12) and the loss of this step.
 
     Args:
         carry: (CARRY_SIZE, …). action: (4, …) in [−1, 1], now. vehicle: rows as VEHICLE. noise: (NOISE_ROWS, …).
@@ -120,22 +124,21 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
         tx=v["tx"], ty=v["ty"], tz=v["tz"], windx=0.0, windy=0.0, windz=0.0,
     )  # fmt: skip
     state = eq.step_semi_implicit(xp, list(part["state"]), p, list(u), CONTROL_DT)
-    push = (
-        target[6:9] * (1 - CONTROL_DT / TARGET_TAU)
-        + v["target_sigma"] * (2 * CONTROL_DT / TARGET_TAU) ** 0.5 * noise[18:21]
-    )
+    kick = v["target_sigma"] * (2 * CONTROL_DT / TARGET_TAU) ** 0.5 * noise[18:21]
+    wanted = target[9:12] * (1 - CONTROL_DT / TARGET_TAU) + kick
+    push = target[6:9] + (CONTROL_DT / TARGET_RISE) * (wanted - target[6:9])
     velocity = target[3:6] + CONTROL_DT * pull
-    moved = xp.concatenate([target[0:3] + CONTROL_DT * velocity, velocity, push], 0)
+    moved = xp.concatenate([target[0:3] + CONTROL_DT * velocity, velocity, push, wanted], 0)
     return state, moved, loss(xp, state, now, last, pull, v)
 
 
 NOMINAL_ARM = 0.028
-APPROACH_RATE = 1.8  # 1/s
-POSITION_WEIGHT, POSITION_KNEE = 2.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
+APPROACH_RATE = 2.5  # 1/s
+POSITION_WEIGHT, POSITION_KNEE = 3.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
 
 
 def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> Any:
-    """Smooth cost of a step: approach at 1.8/s, point the thrust where it must go, be calm, stay in the box."""
+    """Smooth cost of a step: approach at 2.5/s, point the thrust where it must go, be calm, stay in the box."""
     e = [s[7 + i] + APPROACH_RATE * s[i] for i in range(3)]
     r00, up = eq.rotation(*s[3:7])[0][0], [row[2] for row in eq.rotation(*s[3:7])]
     external = (v["fx"], v["fy"], v["fz"])

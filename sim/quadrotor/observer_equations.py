@@ -22,9 +22,24 @@ MAX_PUSH = 6.0  # m/s², limit of the estimated disturbance acceleration
 MAX_TWIST = 30.0  # rad/s², likewise angular
 MAX_POSITION_ERROR = 1.0  # m per axis; beyond it the policy sees this much
 MAX_VELOCITY_ERROR = 3.0  # m/s per axis
+JERK_TAU = 0.03  # s, smoothing of the target's differentiated acceleration
+MAX_JERK = 40.0  # m/s³, per axis
+LEAD = (
+    0.15  # s, how far ahead the acceleration to produce is predicted: thrust follows attitude, attitude follows rotors
+)
 PUSH_SCALE = 0.8  # s²/m
 OBS_SIZE = 32
-MEMORY = {"filter": 12, "action": 4, "lin_vel": 3, "ang_vel": 3, "push": 3, "twist": 3, "started": 1}
+MEMORY = {
+    "filter": 12,
+    "action": 4,
+    "lin_vel": 3,
+    "ang_vel": 3,
+    "push": 3,
+    "twist": 3,
+    "started": 1,
+    "target_acc": 3,
+    "jerk": 3,
+}
 
 
 class Nominal(NamedTuple):
@@ -116,7 +131,9 @@ def observe(
     w_error = started * (ang_vel - memory["ang_vel"] - dt * (ang + memory["twist"]))
     push = xp.clip(memory["push"] + gain * v_error, -MAX_PUSH, MAX_PUSH)
     twist = xp.clip(memory["twist"] + gain * w_error, -MAX_TWIST, MAX_TWIST)
-    obs = features(xp, pos_error, R, vel_error, ang_vel, heading, filters, (push, target_acc), twist)
+    change = started * xp.clip((target_acc - memory["target_acc"]) / dt, -MAX_JERK, MAX_JERK)
+    jerk = memory["jerk"] + (1 - xp.exp(-dt / JERK_TAU)) * (change - memory["jerk"])
+    obs = features(xp, pos_error, R, vel_error, ang_vel, heading, filters, (push, target_acc + LEAD * jerk), twist)
     updated = {
         "filter": filters,
         "action": memory["action"],
@@ -125,6 +142,8 @@ def observe(
         "push": push,
         "twist": twist,
         "started": started * 0 + 1,
+        "target_acc": target_acc,
+        "jerk": jerk,
     }
     return obs, updated
 

@@ -72,7 +72,7 @@ static void next_carry(group* next, const Tape& t, const vf* memory, const vf* s
     next[C_ACTION3 + r][v] = t.carry[C_ACTION2 + r][v];
   }
   for (int r = 0; r < N_MEMORY - 12; ++r) next[C_LINVEL + r][v] = memory[12 + r];
-  for (int r = 0; r < 9; ++r) next[C_TARGET + r][v] = target[r];
+  for (int r = 0; r < N_TARGET; ++r) next[C_TARGET + r][v] = target[r];
 }
 
 struct Net { const float *w1t, *b1, *w2t, *b2, *w3t, *b3, *w1, *w2, *w3; };
@@ -95,7 +95,7 @@ static double forward(Tape* tape, const Net& net, const float* vehicle, const fl
     dense<N_H1, N_H2, true>(net.w2t, net.b2, now.h1, now.h2);
     dense<N_H2, N_ACT, true>(net.w3t, net.b3, now.h2, now.action);
     for (int v = 0; v < NV; ++v) {
-      vf c[N_CARRY], z[N_NOISE], a[N_ACT], p[N_VEHICLE], state[17], target[9], cost[1];
+      vf c[N_CARRY], z[N_NOISE], a[N_ACT], p[N_VEHICLE], state[17], target[N_TARGET], cost[1];
       pick(c, now.carry, N_CARRY, v);
       pick(a, now.action, N_ACT, v);
       read_rows(z, step_noise, N_NOISE, n, at + v * LANES);
