@@ -15,6 +15,8 @@ export OMP_NUM_THREADS := 1
 
 STAMP := $(VENV)/.installed-$(shell cat setup.py setup.cfg constraints.txt | sha256sum | cut -c1-16)
 APT_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+# Only the tests build for RISC-V.
+APT_TEST_PACKAGES := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc
 
 # The whole output goes to a log; only when something fails its end is shown.
 pip-install = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(1) >$(VENV)/setup.log 2>&1 \
@@ -30,6 +32,7 @@ demo: setup
 	@$(BIN)/robot-rl demo
 
 test: setup
+	@.ci/tools $(APT_TEST_PACKAGES)
 	@echo "== tests (about ten minutes on two cores; a summary of what was skipped and why comes at the end)"
 	@$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile
 

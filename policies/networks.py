@@ -29,10 +29,10 @@ class _FastTanhFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (denominator,) = ctx.saved_tensors  # type: ignore[attr-defined]
         root = denominator.reciprocal().mul_(-4.0).add_(1.0 / 3.0)
-        return root.mul_(root).mul_(grad)
+        return root.mul_(root).mul_(grads[0])
 
 
 def fast_tanh(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tell Gymnasium which tasks there are without loading torch: usable as a plug-in that runs when Gymnasium starts."""
+"""Tell Gymnasium which tasks there are, without loading torch; `import robot_rl.sim.gym_env` calls it."""
 
 from __future__ import annotations
 
