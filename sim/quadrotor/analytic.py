@@ -48,7 +48,7 @@ class AnalyticConfig:
     horizon: int = 48
     delay_max: float = 0.03
     randomised: float = 0.7
-    moving: float = 0.35
+    moving: float = 0.5
     target_acc: float = 4.0
     smoothness: float = 0.5
     strong: float = 0.5

@@ -134,7 +134,7 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
 
 NOMINAL_ARM = 0.028
 APPROACH_RATE = 2.5  # 1/s
-POSITION_WEIGHT, POSITION_KNEE = 3.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
+POSITION_WEIGHT, POSITION_KNEE = 4.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
 
 
 def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> Any:
