@@ -24,9 +24,7 @@ MAX_POSITION_ERROR = 1.0  # m per axis; beyond it the policy sees this much
 MAX_VELOCITY_ERROR = 3.0  # m/s per axis
 JERK_TAU = 0.03  # s, smoothing of the target's differentiated acceleration
 MAX_JERK = 40.0  # m/s³, per axis
-LEAD = (
-    0.15  # s, how far ahead the acceleration to produce is predicted: thrust follows attitude, attitude follows rotors
-)
+LEAD = 0.12  # s, how far ahead the acceleration to produce is predicted: thrust follows attitude and rotors
 PUSH_SCALE = 0.8  # s²/m
 OBS_SIZE = 32
 MEMORY = {
