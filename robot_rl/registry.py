@@ -24,6 +24,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "robot": Kind("robot_rl.sim.robots", "ROBOT"),
     "task": Kind("robot_rl.sim.tasks", "TASK"),
+    "physics": Kind("robot_rl.sim.physics", "PHYSICS"),
     "algorithm": Kind("robot_rl.policies.algorithms", "ALGORITHM"),
     "base": Kind("robot_rl.policies.base", "BASE"),
     "driver": Kind("robot_rl.hardware.drivers", "DRIVER"),
@@ -35,6 +36,10 @@ EXTRAS = {
     "torch": "sim",
     "gymnasium": "sim",
     "scipy": "sim",
+    "mujoco": "sim",
+    "pybullet": "sim",
+    "mujoco_warp": "gpu",
+    "warp": "gpu",
     "onnxscript": "train",
     "tensorboard": "train",
     "rich": "train",
