@@ -53,6 +53,14 @@ FLIGHT_SIGNALS: dict[str, Signal] = dict(
     )
 )
 
+# What a person or a planner asks of a walking robot, in its own heading frame.
+WALKING_COMMANDS: dict[str, Signal] = dict(
+    (
+        _signal("command_lin_vel_b", 2, "m/s", "body", _SETPOINT_AGE),
+        _signal("command_yaw_rate", 1, "rad/s", "body", _SETPOINT_AGE),
+    )
+)
+
 
 def quat_wxyz_to_xyzw(quat_wxyz: NDArray[np.floating]) -> NDArray[np.floating]:
     """Our order to ROS's. Shape (..., 4) → (..., 4)."""

@@ -45,7 +45,14 @@ class Physics(Protocol):
 
     @property
     def sensordata(self) -> Tensor:
-        """(N, nsensordata): positions and velocities of the present state, forces and accelerations of the last step."""
+        """(N, nsensordata): positions and velocities of this state; forces and accelerations of the last step."""
+        ...
+
+    @property
+    def unstable(self) -> Tensor:
+        """(N,) bool: the simulation has diverged or raised an error since its last `set_state`; its values are finite
+        but mean nothing.
+        """
         ...
 
     def step(self, ctrl: Tensor) -> None:

@@ -18,9 +18,10 @@ from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.observer import initial_memory
 from robot_rl.protocols import Step
 from robot_rl.registry import load
+from robot_rl.sim.delay import DelayLine
+from robot_rl.sim.device import torch_device
 from robot_rl.sim.quadrotor import terms
 from robot_rl.sim.quadrotor.backend import make_stepper
-from robot_rl.sim.quadrotor.delay import DelayLine
 from robot_rl.sim.quadrotor.equations import PARAM_SIZE, ROTOR_SPEED_MAX, STATE, STATE_SIZE
 from robot_rl.sim.quadrotor.observers import make_action_map, make_observer
 from robot_rl.sim.quadrotor.options import FlightOptions, RewardWeights
@@ -52,7 +53,7 @@ class QuadrotorEnv:
     def __init__(self, task: TaskSpec, num_envs: int, seed: int, device: str | torch.device = "cpu") -> None:
         if num_envs < 1:
             raise ConfigError(f"num_envs = {num_envs}; it must be ≥ 1")
-        self.task, self.num_envs, self.device = task, num_envs, _device(device)
+        self.task, self.num_envs, self.device = task, num_envs, torch_device(device)
         self.options: FlightOptions = task.options
         o = self.options
         self.control_dt, self.max_episode_steps = o.control_dt, max(1, round(o.episode_s / o.control_dt))
@@ -315,14 +316,3 @@ def _reward_weights(weights: Mapping[str, float]) -> RewardWeights:
 
 def _attribute(name: str) -> str:
     return name if name in ("state", "params", "episode_step") else "_" + name
-
-
-def _device(device: str | torch.device) -> torch.device:
-    """Raises ConfigError for a device that torch does not have."""
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device '{device}' cannot be used: {reason}. Use 'cpu', or 'cuda' on a GPU") from error
-    return chosen

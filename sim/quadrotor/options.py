@@ -9,23 +9,7 @@ import math
 from dataclasses import dataclass, field, fields
 
 from robot_rl.errors import ConfigError
-
-Range = tuple[float, float]
-
-
-def _check(options: object, **allowed: tuple[float, float]) -> None:
-    """Each named number (or each number of a tuple) lies in its closed interval; tuples of two are ordered.
-
-    Raises:
-        ConfigError: naming the field, the value and what is allowed.
-    """
-    for name, (low, high) in allowed.items():
-        value = getattr(options, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(math.isnan(v) or not low <= v <= high for v in numbers):
-            raise ConfigError(f"{type(options).__name__}.{name} = {value}; allowed: {low} to {high}")
-        if len(numbers) == 2 and numbers[0] > numbers[1]:
-            raise ConfigError(f"{type(options).__name__}.{name} = {value}; the first must not exceed the second")
+from robot_rl.sim.ranges import Range, check
 
 
 @dataclass(frozen=True)
@@ -47,7 +31,7 @@ class Noise:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
+        check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -60,7 +44,7 @@ class Bias:
     body_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
+        check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ class Delay:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, min=(0.0, 1.0), max=(self.min, 1.0), jitter=(0.0, 0.1))
+        check(self, min=(0.0, 1.0), max=(self.min, 1.0), jitter=(0.0, 0.1))
 
 
 @dataclass(frozen=True)
@@ -86,7 +70,7 @@ class Latency:
     max: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, min=(0.0, 1.0), max=(self.min, 1.0))
+        check(self, min=(0.0, 1.0), max=(self.min, 1.0))
 
 
 @dataclass(frozen=True)
@@ -101,7 +85,7 @@ class Disturbance:
     torque: float = 1e-4
 
     def __post_init__(self) -> None:
-        _check(self, force=(0.0, 10.0), torque=(0.0, 1.0))
+        check(self, force=(0.0, 10.0), torque=(0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -116,7 +100,7 @@ class Wind:
     gust_time: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, mean=(0.0, 100.0), gust=(0.0, 100.0), gust_time=(1e-3, 1e3))
+        check(self, mean=(0.0, 100.0), gust=(0.0, 100.0), gust_time=(1e-3, 1e3))
 
 
 @dataclass(frozen=True)
@@ -132,7 +116,7 @@ class Battery:
     load: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, start=(0.1, 2.0), sag=(0.0, 0.9), load=(0.0, 0.9))
+        check(self, start=(0.1, 2.0), sag=(0.0, 0.9), load=(0.0, 0.9))
 
 
 @dataclass(frozen=True)
@@ -165,9 +149,9 @@ class Randomize:
 
     def __post_init__(self) -> None:
         factors = ("mass", "inertia", "inertia_axis", "inertia_z", "tau_fall", "thrust", "torque_ratio", "rotor_gain")
-        _check(self, **dict.fromkeys(factors, (0.01, 100.0)), drag=(0.0, 100.0), fraction=(0.0, 1.0))
-        _check(self, tau_rise=(0.005, 2.0), tau_fall_max=(0.005, 2.0))
-        _check(self, thrust_constant=(0.0, 0.4), thrust_linear=(0.0, 0.5))
+        check(self, **dict.fromkeys(factors, (0.01, 100.0)), drag=(0.0, 100.0), fraction=(0.0, 1.0))
+        check(self, tau_rise=(0.005, 2.0), tau_fall_max=(0.005, 2.0))
+        check(self, thrust_constant=(0.0, 0.4), thrust_linear=(0.0, 0.5))
 
 
 @dataclass(frozen=True)
@@ -188,8 +172,8 @@ class Reset:
     rotor: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(self, guidance=(0.0, 1.0), max_angle=(0.0, math.pi), rotor=(0.0, 1.0))
-        _check(self, position=(0.0, 100.0), velocity=(0.0, 100.0), body_rate=(0.0, 100.0))
+        check(self, guidance=(0.0, 1.0), max_angle=(0.0, math.pi), rotor=(0.0, 1.0))
+        check(self, position=(0.0, 100.0), velocity=(0.0, 100.0), body_rate=(0.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -201,7 +185,7 @@ class Termination:
     body_rate: float = math.inf
 
     def __post_init__(self) -> None:
-        _check(self, **{f.name: (1e-3, math.inf) for f in fields(self)})
+        check(self, **{f.name: (1e-3, math.inf) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -220,7 +204,7 @@ class RewardWeights:
     action: float = 0.01
 
     def __post_init__(self) -> None:
-        _check(self, **{f.name: (0.0, 1e6) for f in fields(self)})
+        check(self, **{f.name: (0.0, 1e6) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -232,7 +216,7 @@ class CostLimits:
     tilt: float = 1.2
 
     def __post_init__(self) -> None:
-        _check(self, **{f.name: (0.0, 1e6) for f in fields(self)})
+        check(self, **{f.name: (0.0, 1e6) for f in fields(self)})
 
 
 REFERENCES = ("hold", "langevin", "figure-eight", "step", "waypoints", "mixed")
@@ -268,8 +252,8 @@ class Reference:
             raise ConfigError(f"Reference.kind = '{self.kind}'; allowed: {', '.join(REFERENCES)}")
         if len(self.waypoints) < 2 or any(len(p) != 3 for p in self.waypoints):
             raise ConfigError(f"Reference.waypoints needs at least two points (x, y, z), got {self.waypoints}")
-        _check(self, period=(0.1, 1e4), size=(0.0, 1e3), ramp=(1e-3, 1e3), speed=(1e-2, 1e2), filter=(0.01, 1e2))
-        _check(self, gamma=(0.0, 1e3), omega=(0.0, 1e3), sigma=(0.0, 1e3), step_size=(-1e2, 1e2), step_time=(0.0, 1e4))
+        check(self, period=(0.1, 1e4), size=(0.0, 1e3), ramp=(1e-3, 1e3), speed=(1e-2, 1e2), filter=(0.01, 1e2))
+        check(self, gamma=(0.0, 1e3), omega=(0.0, 1e3), sigma=(0.0, 1e3), step_size=(-1e2, 1e2), step_time=(0.0, 1e4))
 
 
 @dataclass(frozen=True)
@@ -311,4 +295,4 @@ class FlightOptions:
     reference: Reference = field(default_factory=Reference)
 
     def __post_init__(self) -> None:
-        _check(self, control_dt=(1e-4, 0.02), episode_s=(0.02, 1e5), altitude=(0.0, 1e4), dropout=(0.0, 0.99))
+        check(self, control_dt=(1e-4, 0.02), episode_s=(0.02, 1e5), altitude=(0.0, 1e4), dropout=(0.0, 0.99))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from robot_rl.sim.quadrotor.equations import GRAVITY, STATE, STATE_SIZE
-from robot_rl.sim.quadrotor.options import Disturbance, Randomize, Range, Reset
+from robot_rl.sim.quadrotor.options import Disturbance, Randomize, Reset
 from robot_rl.sim.quadrotor.params import FORCE, GAIN, INERTIA, MASS, ROW, TORQUE, VehicleParams
+from robot_rl.sim.ranges import Range
 
 
 def uniform(bounds: Range, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robot_rl.sim.quadrotor.delay import DelayLine
+from robot_rl.sim.delay import DelayLine
 from robot_rl.sim.quadrotor.equations import STATE
 from robot_rl.sim.quadrotor.options import FlightOptions
 

@@ -1,0 +1,1 @@
+"""Walking robots: velocity commands, terrain, getting up."""

@@ -1,0 +1,82 @@
+"""What a walking policy sees, from what a robot's joints and IMU give; no velocity, no contact, no height."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robot_rl.contract import Command, Memory
+from robot_rl.observer import ActionMap, Observer
+from robot_rl.signals import Signal
+from robot_rl.sim.articulated.rotations import down_in_body
+
+ANG_VEL_SCALE, JOINT_VEL_SCALE = 0.25, 0.05  # to numbers around one; the scales of legged_gym
+
+
+class ProprioceptionObserver(Observer):
+    """`history` frames of proprioception, newest first, and the command.
+
+    Frame: body rates 3 (× 0.25), direction of gravity in the body 3, joint positions from the default pose J, joint
+    velocities J (× 0.05), previous action J.
+
+    Args:
+        signals: joint_pos, joint_vel, base_quat_wxyz, base_ang_vel_b, command_lin_vel_b, command_yaw_rate.
+        default_pose: (J,) rad. history: number of frames.
+    """
+
+    default_pose: Tensor
+
+    def __init__(self, signals: tuple[Signal, ...], default_pose: tuple[float, ...], history: int) -> None:
+        super().__init__()
+        self.signals, self.history = signals, history
+        joints = len(default_pose)
+        self.frame = 6 + 3 * joints
+        self.obs_dim = self.frame * history + 3
+        self.register_buffer("default_pose", torch.tensor(default_pose))
+        self.memory = (Memory("previous_action", (joints,), (0.0,) * joints),)
+        if history > 1:
+            past = (history - 1) * self.frame
+            self.memory += (Memory("frames", (past,), (0.0,) * past),)
+
+    def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        frame = torch.cat(
+            [
+                signals["base_ang_vel_b"] * ANG_VEL_SCALE,
+                down_in_body(signals["base_quat_wxyz"]),
+                signals["joint_pos"] - self.default_pose,
+                signals["joint_vel"] * JOINT_VEL_SCALE,
+                memory["previous_action"],
+            ],
+            dim=1,
+        )
+        command = torch.cat([signals["command_lin_vel_b"], signals["command_yaw_rate"]], dim=1)
+        if self.history == 1:
+            return torch.cat([frame, command], dim=1), memory
+        frames = torch.cat([frame, memory["frames"]], dim=1)
+        seen = {**memory, "frames": frames[:, : -self.frame]}
+        return torch.cat([frames, command], dim=1), seen
+
+    def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
+        return {**memory, "previous_action": action}
+
+
+class JointTargetMap(ActionMap):
+    """Action → default pose + scale · action, within the command's limits; one command for all joints.
+
+    Args:
+        command: `joint_pos_target`. default_pose: (J,) rad. scale: rad that action 1 is away from it.
+    """
+
+    default_pose: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(self, command: Command, default_pose: tuple[float, ...], scale: float) -> None:
+        super().__init__()
+        self.commands, self.scale = (command,), scale
+        for name, values in (("default_pose", default_pose), ("lower", command.lower), ("upper", command.upper)):
+            self.register_buffer(name, torch.tensor(values))
+
+    def forward(self, action: Tensor) -> dict[str, Tensor]:
+        target = self.default_pose + self.scale * torch.clamp(action, -1.0, 1.0)
+        return {self.commands[0].name: torch.minimum(torch.maximum(target, self.lower), self.upper)}

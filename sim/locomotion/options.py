@@ -1,0 +1,107 @@
+"""Knobs of the walking tasks. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from robot_rl.sim.articulated.options import ArticulatedOptions
+from robot_rl.sim.ranges import Range, check
+
+
+@dataclass(frozen=True)
+class VelocityReward:
+    """Weights of the reward terms (`terms.py`); a reward is Σ weight · term · control_dt, not below zero.
+
+    Defaults follow MuJoCo Playground's Go1 joystick task (2025) except where a comment says otherwise.
+    """
+
+    tracking_lin: float = 1.5
+    tracking_yaw: float = 0.75
+    lin_vel_z: float = -0.5
+    ang_vel_xy: float = -0.05
+    orientation: float = -5.0
+    height: float = 0.0
+    joint_limits: float = -1.0
+    pose: float = 0.5
+    termination: float = -1.0
+    stand_still: float = -1.0
+    torque: float = -0.0002
+    action_rate: float = -0.01
+    energy: float = -0.001
+    foot_clearance: float = -2.0
+    foot_slip: float = -0.1
+    air_time: float = 0.1
+
+
+@dataclass(frozen=True)
+class VelocityCommand:
+    """What is asked for: forward and sideways m/s, yaw rad/s, drawn anew every U(0.5, 1.5) · `resample_s`.
+
+    Attributes:
+        standing: share of draws in which nothing is asked for.
+    """
+
+    forward: Range = (-1.0, 1.0)
+    sideways: Range = (-0.6, 0.6)
+    yaw: Range = (-1.0, 1.0)
+    resample_s: float = 5.0
+    standing: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(self, forward=(-10, 10), sideways=(-10, 10), yaw=(-20, 20), resample_s=(0.02, 1e4), standing=(0, 1))
+
+
+@dataclass(frozen=True)
+class ProprioceptionNoise:
+    """Sensor noise of a walking robot, U(−x, x) per sample: rad, rad/s, rad of tilt, rad/s; `scale` multiplies all.
+
+    Source: the noise of legged_gym and MuJoCo Playground's Go1.
+    """
+
+    joint_pos: float = 0.03
+    joint_vel: float = 1.5
+    tilt: float = 0.05
+    ang_vel: float = 0.2
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class LocomotionCost:
+    """What `Step.cost` allows: joint speed rad/s, net force on a foot N. Falls have no limit to set."""
+
+    joint_speed: float = 20.0
+    foot_force: float = 400.0
+
+    def __post_init__(self) -> None:
+        check(self, joint_speed=(0.0, 1e3), foot_force=(0.0, 1e5))
+
+
+@dataclass(frozen=True)
+class LocomotionOptions(ArticulatedOptions):
+    """Everything that can be set about a walking task.
+
+    Attributes:
+        history: control steps of proprioception that the policy sees, this one included.
+        tracking_sigma: m²/s² and rad²/s² by which squared velocity errors are divided in the tracking rewards.
+        fallen_tilt: rad from upright at which an episode has failed. target_height: m, for the `height` term.
+        start_tilt, start_speed: rad, m/s (and rad/s): half-widths of the starting states.
+    """
+
+    action_scale: float = 0.5
+    history: int = 3
+    tracking_sigma: float = 0.25
+    fallen_tilt: float = 1.05
+    start_tilt: float = 0.1
+    start_speed: float = 0.5
+    reward: VelocityReward = field(default_factory=VelocityReward)
+    command: VelocityCommand = field(default_factory=VelocityCommand)
+    noise: ProprioceptionNoise = field(default_factory=ProprioceptionNoise)
+    cost: LocomotionCost = field(default_factory=LocomotionCost)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, history=(1, 100), tracking_sigma=(1e-6, 1e3), fallen_tilt=(0.0, 3.2), start_tilt=(0.0, 3.2))
+        check(self, start_speed=(0.0, 10.0))
