@@ -119,11 +119,10 @@ class PolicySource:
         }
 
     def _memory_tolerance(self) -> dict[str, tuple[float, ...]]:
-        golden, result = self.interface.golden, {}
-        for memory in self.interface.memory:
-            largest = max((abs(x) for s in golden.steps for x in s.memory_out[memory.name]), default=0.0)
-            result[memory.name] = (golden.tolerance * max(1.0, largest),) * len(memory.initial)
-        return result
+        golden = self.interface.golden
+        return {
+            m.name: (golden.tolerance * golden.memory_scale(m.name),) * len(m.initial) for m in self.interface.memory
+        }
 
     def _golden_text(self) -> str:
         rows = []

@@ -43,8 +43,7 @@ class TargetRow:
 
     Attributes:
         errors: command or `memory.<name>` → largest difference over the calls; commands relative to upper − lower,
-        memory to
-            max(1, its largest absolute value). inf for NaN or a refused call.
+            memory to `contract.Golden.memory_scale` or its largest absolute value. inf for NaN or a refused call.
         golden_error: the largest difference of the commands and memory from the recorded golden vectors.
     """
 
@@ -132,7 +131,8 @@ def relative_errors(face: Interface, expected: Answers, found: Answers) -> dict[
         for c in face.commands
     }
     for memory in face.memory:
-        scale = max(1.0, float(np.abs(expected.memory[memory.name]).max(initial=0.0)))
+        largest = float(np.abs(expected.memory[memory.name]).max(initial=0.0))
+        scale = max(face.golden.memory_scale(memory.name), largest)
         name = f"memory.{memory.name}"
         errors[name] = relative_error(found.memory[memory.name], expected.memory[memory.name], scale)
     return errors

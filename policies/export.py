@@ -31,7 +31,8 @@ from robot_rl.policy_file import PolicyFile, graph_bytes, write_policy_file
 from robot_rl.signals import Signal
 
 TOLERANCE = 2e-6
-"""Largest difference between PyTorch and any other target, relative to each command's range (float32)."""
+"""Largest difference between PyTorch and any other target, relative to each command's range and each memory tensor's
+(`contract.Golden.memory_scale`), in float32."""
 
 GOLDEN_STEPS = 8
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -175,7 +176,8 @@ def max_difference(deployed: DeployedPolicy, policy: Policy, steps: Sequence[Gol
             worst[c.name] = max(worst.get(c.name, 0.0), error)
         for m in deployed.memory:
             recorded = _stack([p.memory_out[m.name] for p in part], m.shape)
-            error = relative_error(following[m.name], recorded, max(1.0, float(np.abs(recorded).max())))
+            scale = max(policy.contract.golden.memory_scale(m.name), float(np.abs(recorded).max()))
+            error = relative_error(following[m.name], recorded, scale)
             worst[f"memory.{m.name}"] = max(worst.get(f"memory.{m.name}", 0.0), error)
     return worst
 

@@ -96,12 +96,20 @@ class GoldenStep:
 class Golden:
     """Recorded calls every target must reproduce.
 
-    `tolerance` is relative to each command's range (upper − lower) and, for memory, to max(1, largest absolute recorded
-    value).
+    `tolerance` is relative to each command's range (upper − lower) and, for memory, to `memory_scale`.
     """
 
     tolerance: float
     steps: tuple[GoldenStep, ...]
+
+    def memory_scale(self, name: str) -> float:
+        """What an error of the memory tensor `name` is measured against: how far it moves, as for a command.
+
+        The range of everything recorded for it, before and after the calls; its largest value where it stays on one
+        side of zero, since float32 resolves no finer; and 1 at least, the size of the numbers it is computed from.
+        """
+        values = [x for s in self.steps for x in (*s.memory[name], *s.memory_out[name])]
+        return max(1.0, max(values) - min(values), *map(abs, values)) if values else 1.0
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class Policy:
 
     def __init__(self, file: PolicyFile, *, num_envs: int = 1) -> None:
         """From a file already read; nothing is verified. Raises ContractError when onnxruntime refuses the graph."""
-        if num_envs < 1:
-            raise SignalError(f"num_envs is {num_envs}; it must be at least 1")
+        if not isinstance(num_envs, (int, np.integer)) or isinstance(num_envs, bool) or num_envs < 1:
+            raise SignalError(f"num_envs is {num_envs!r}; it must be a whole number, at least 1")
         self.contract: Contract = file.contract
         self.num_envs = num_envs
         self._session = _session(file.model_bytes)
@@ -164,6 +164,7 @@ class Policy:
     def verify(self) -> GoldenReport:
         """Replay the contract's golden vectors one call at a time; this object's memory is not touched."""
         contract, worst = self.contract, {}
+        scales = {m.name: contract.golden.memory_scale(m.name) for m in contract.memory}
         for step in contract.golden.steps:
             signals = {s.name: _row(step.signals[s.name], s.shape) for s in contract.signals}
             memory = {m.name: _row(step.memory[m.name], m.shape) for m in contract.memory}
@@ -173,7 +174,7 @@ class Policy:
                 error = relative_error(commands[command.name], step.commands[command.name], span)
                 worst[command.name] = max(worst.get(command.name, 0.0), error)
             for name, recorded in step.memory_out.items():
-                error = relative_error(memory_out[name], recorded, max(1.0, max(map(abs, recorded))))
+                error = relative_error(memory_out[name], recorded, scales[name])
                 worst[f"memory.{name}"] = max(worst.get(f"memory.{name}", 0.0), error)
         return GoldenReport(worst, contract.golden.tolerance, len(contract.golden.steps))
 
@@ -211,10 +212,11 @@ class Policy:
     def _stage(self, signals: Mapping[str, ArrayLike], time_step: float | None) -> bool:
         """Copy the signals to where the graph reads them; returns whether any came with the batch dimension."""
         batched = self.num_envs > 1
+        rate = self.contract.rate
         for name, view in self._inputs.items():
             if name == "time_step" and (time_step is not None or name not in signals):
-                rate = self.contract.rate
-                view.fill(min(max(rate.control_dt if time_step is None else time_step, rate.min_dt), rate.max_dt))
+                seconds = rate.control_dt if time_step is None else _seconds(time_step)
+                view.fill(min(max(seconds, rate.min_dt), rate.max_dt))
                 continue
             try:
                 values = np.asarray(signals[name])
@@ -227,10 +229,10 @@ class Policy:
                     raise SignalError(f"signal '{name}' has shape {values.shape}; expected {view.shape}")
             except KeyError:
                 raise self._missing(signals) from None
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a torch tensor with a gradient
                 raise SignalError(f"signal '{name}' cannot be used as numbers: {error}") from error
             if name == "time_step":
-                np.clip(view, self.contract.rate.min_dt, self.contract.rate.max_dt, out=view)
+                np.clip(view, rate.min_dt, rate.max_dt, out=view)
         return batched
 
     def _missing(self, signals: Mapping[str, ArrayLike]) -> SignalError:
@@ -292,14 +294,29 @@ def _row(values: Sequence[float], shape: Sequence[int]) -> Array:
 def _as_batch(arrays: Mapping[str, ArrayLike], name: str, shape: tuple[int, ...]) -> Array:
     if name not in arrays:
         raise SignalError(f"'{name}' is missing; given: {', '.join(sorted(arrays)) or 'nothing'}")
-    values = np.ascontiguousarray(arrays[name], dtype=np.float32)
+    try:
+        values = np.ascontiguousarray(arrays[name], dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SignalError(f"'{name}' cannot be used as numbers: {error}") from error
     if values.shape[1:] != shape or values.ndim != len(shape) + 1:
         raise SignalError(f"'{name}' has shape {values.shape}; expected (n, {', '.join(map(str, shape))})")
     return values
 
 
+def _seconds(time_step: float) -> float:
+    try:
+        return float(time_step)
+    except (TypeError, ValueError) as error:
+        raise SignalError(
+            f"time_step is {time_step!r}; give one number of seconds, or an array among the signals"
+        ) from error
+
+
 def _row_index(env_ids: ArrayLike, num_envs: int) -> NDArray[Any]:
-    rows = np.asarray(env_ids)
+    try:
+        rows = np.asarray(env_ids)
+    except ValueError as error:
+        raise SignalError(f"env_ids cannot be used as indices or as a mask: {error}") from error
     if rows.dtype == bool and rows.shape == (num_envs,):
         return rows
     if rows.size == 0:

@@ -50,8 +50,10 @@ class SafetyFilter:
         commands: of the contract.
         hold_time: seconds for which the last command is repeated when no usable proposal comes; then idle is sent.
         """
-        if not (np.isfinite(hold_time) and hold_time >= 0.0):
-            raise ConfigError(f"hold_time is {hold_time}; it must be a finite number of seconds, 0 or more")
+        if not (
+            isinstance(hold_time, (float, int, np.floating, np.integer)) and np.isfinite(hold_time) and hold_time >= 0.0
+        ):
+            raise ConfigError(f"hold_time is {hold_time!r}; it must be a finite number of seconds, 0 or more")
         self.commands = commands
         self.hold_time = float(hold_time)
         self.state = initial_state(commands)
@@ -60,7 +62,7 @@ class SafetyFilter:
         """Forget the past. `sent`: what the robot follows now (rates are limited from there); default idle.
 
         Raises:
-            ConfigError: `sent` is incomplete, not finite or outside the limits.
+            ConfigError: `sent` is incomplete, not finite or of the wrong shape. Outside the limits it is clipped.
         """
         state = initial_state(self.commands)
         if sent is not None:
@@ -75,7 +77,7 @@ class SafetyFilter:
 
         Args:
             proposed: name → (elements,); None when the policy gave nothing.
-            dt: seconds since the previous call; negative or NaN counts as 0.
+            dt: seconds since the previous call; negative, infinite, NaN or no number counts as 0.
         """
         self.state, filtered = filter_command(self.commands, self.hold_time, self.state, proposed, dt)
         return filtered
@@ -95,7 +97,7 @@ def filter_command(
     after that. The rate limit holds always, on the way to idle too.
     """
     events: list[str] = []
-    if not (np.isfinite(dt) and dt >= 0.0):
+    if not (isinstance(dt, (float, int, np.floating, np.integer)) and np.isfinite(dt) and dt >= 0.0):
         events.append("bad_dt")
         dt = 0.0
     reason = _fault(commands, proposed)
@@ -124,7 +126,7 @@ def _array(values: Any) -> Array:
 
 def _fault(commands: tuple[Command, ...], proposed: Mapping[str, Any] | None) -> str:
     """Why the proposal cannot be used; empty when it can."""
-    if proposed is None:
+    if not isinstance(proposed, Mapping):
         return "rejected:missing"
     for command in commands:
         if command.name not in proposed:
@@ -132,7 +134,7 @@ def _fault(commands: tuple[Command, ...], proposed: Mapping[str, Any] | None) ->
         try:
             with np.errstate(over="ignore"):
                 value = _array(proposed[command.name])
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor with a gradient
             return f"rejected:kind:{command.name}"
         if value.shape != (len(command.elements),):
             return f"rejected:shape:{command.name}"

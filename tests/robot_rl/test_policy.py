@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from policy_builder import MEMORY, SIGNALS, build_contract, build_model, reference, weights, write_policy
 
-from robot_rl.contract import Golden, Rate
+from robot_rl.contract import Golden, GoldenStep, Rate
 from robot_rl.errors import ContractError, ContractMismatch, NonFiniteSignal, SignalError
 from robot_rl.policy import Policy, relative_error
 from robot_rl.policy_file import write_policy_file
@@ -240,6 +240,39 @@ def test_a_target_that_computes_something_else_is_refused_with_the_difference(
     assert not report.passed
 
 
+@pytest.mark.parametrize(
+    ("recorded", "scale"),
+    [((-0.9, 1.1), 2.0), ((100.0, 101.0), 101.0), ((-3.0, -2.0), 3.0), ((0.0, 1e-4), 1.0), ((0.0, 0.0), 1.0)],
+)
+def test_memory_is_judged_by_how_far_it_moves(recorded: tuple[float, float], scale: float) -> None:
+    step = GoldenStep({}, {"filter": recorded[:1]}, {}, {"filter": recorded[1:]})
+    assert Golden(2e-6, (step,)).memory_scale("filter") == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(("error", "passed"), [(3e-6, True), (5e-6, False)])
+def test_memory_between_minus_one_and_one_may_differ_like_such_a_command(
+    tmp_path: Path, error: float, passed: bool
+) -> None:
+    """Its range is 2: two millionths of that are 4e-6."""
+    model = build_model()
+    golden = build_contract(model).golden
+    signals = {**golden.steps[0].signals, "time_step": (1.0,)}  # with this step the memory before is forgotten
+    given = {name: np.array([values], np.float32) for name, values in signals.items()}
+    command, following = (tuple(map(float, v[0])) for v in reference(given, np.zeros((1, 2))))
+    extremes = tuple(
+        GoldenStep(
+            signals,
+            {"filter": (x, x)},
+            {"rotor_speed_target": command},
+            {"filter": tuple(v + error for v in following)},
+        )
+        for x in (-1.0, 1.0)
+    )
+    path = tmp_path / "policy.onnx"
+    write_policy_file(path, model, build_contract(model, golden=Golden(2e-6, (*golden.steps, *extremes))))
+    assert Policy.load(path, verify=False).verify().passed is passed
+
+
 def test_relative_error_counts_nan_as_infinite() -> None:
     assert relative_error([1.0, 2.0], [1.0, 2.5], [1.0, 2.0]) == 0.25
     assert relative_error([np.nan], [0.0], 1.0) == np.inf
@@ -285,3 +318,46 @@ def test_a_robot_needs_no_torch(path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("given", ["soon", [0.01, 0.02], {}, 1j])
+def test_a_time_step_that_is_no_number_is_refused(path: Path, given: Any) -> None:
+    signals = {s.name: np.zeros((1, *s.shape)) for s in SIGNALS[:2]}
+    with pytest.raises(SignalError, match="time_step is"):
+        Policy.load(path).act(signals, time_step=given)
+
+
+def test_misuse_is_named_not_thrown_through(path: Path) -> None:
+    """What numpy and torch say about odd arguments arrives as our own kind of error."""
+    torch = pytest.importorskip("torch")
+    policy, signals = Policy.load(path), {s.name: np.zeros((1, *s.shape), np.float32) for s in SIGNALS}
+    with pytest.raises(SignalError, match=r"target_yaw.*requires grad"):
+        policy.act({**signals, "target_yaw": torch.zeros(1, 1, requires_grad=True)})
+    memory = {"filter": np.zeros((1, 2))}
+    for odd in ([["a"]], [[1], [2, 3]]):
+        with pytest.raises(SignalError, match="'target_yaw' cannot be used as numbers"):
+            policy.step_from({**signals, "target_yaw": odd}, memory)
+    with pytest.raises(SignalError, match="env_ids"):
+        policy.reset([[0], [1, 2]])
+    for count in (2.0, True, "2", None):
+        with pytest.raises(SignalError, match="num_envs is"):
+            Policy.load(path, num_envs=count)  # type: ignore[arg-type]
+    assert np.array_equal(policy.memory["filter"], [MEMORY.initial])
+
+
+def test_arrays_of_any_layout_and_kind_mean_the_same(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    plain = {s.name: rng.normal(size=(3, *s.shape)).astype(np.float32) for s in SIGNALS[:2]}
+    kinds: list[Any] = [
+        lambda v: np.asfortranarray(v),
+        lambda v: np.repeat(v, 2, axis=-1)[..., ::2],
+        lambda v: v[::-1].copy()[::-1],
+        lambda v: torch.from_numpy(v),
+        lambda v: v.astype(np.float64),
+        lambda v: v.tolist(),
+    ]
+    wanted = Policy.load(path, num_envs=3).act(plain, 0.02)["rotor_speed_target"]
+    for kind in kinds:
+        found = Policy.load(path, num_envs=3).act({k: kind(v) for k, v in plain.items()}, 0.02)
+        assert np.array_equal(found["rotor_speed_target"], wanted)

@@ -123,3 +123,21 @@ def test_reset_starts_from_idle_or_from_what_the_robot_follows() -> None:
 def test_hold_time_must_make_sense(hold_time: float) -> None:
     with pytest.raises(ConfigError, match="hold_time"):
         SafetyFilter((ROTOR,), hold_time)
+
+
+@pytest.mark.parametrize("dt", [None, "0.1", math.nan, -1.0, math.inf, np.array([0.1, 0.2])])
+def test_a_step_that_is_no_number_of_seconds_lets_nothing_move(dt: Any) -> None:
+    found = SafetyFilter((JOINT,)).apply({"joint": [0.5, 2.0]}, dt)
+    assert found.events[0] == "bad_dt"
+    assert np.array_equal(found.command["joint"], JOINT.idle)
+
+
+@pytest.mark.parametrize("proposed", [5, "joint", [0.5, 2.0]])
+def test_a_proposal_of_another_kind_is_rejected(proposed: Any) -> None:
+    assert SafetyFilter((JOINT,)).apply(proposed, 0.1).events == ("rejected:missing", "hold")
+
+
+def test_a_tensor_with_a_gradient_is_rejected() -> None:
+    torch = pytest.importorskip("torch")
+    found = SafetyFilter((JOINT,)).apply({"joint": torch.zeros(2, requires_grad=True)}, 0.1)
+    assert found.events[0] == "rejected:kind:joint"
