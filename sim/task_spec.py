@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from robot_rl.signals import Signal
 
 if TYPE_CHECKING:
     from robot_rl.protocols import BatchedEnv
+
+
+Act = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class TaskSpec:
         safety: what a supervisor enforces around it.
         options: frozen dataclass with every knob; `overridden` makes variants.
         environment: `module:function` called as `function(task, num_envs, seed, device)`, imported only when needed.
+        examples: `module:function` called as `function(task, act, count, seed, control_dt)`: flies or walks one robot
+            under `act` and gives `count` steps of its signals, name → (1, …) arrays.
+        algorithm: what `robot-rl train` uses when nothing is said.
     """
 
     name: str
@@ -41,6 +47,8 @@ class TaskSpec:
     options: Any
     environment: str
     safety: Safety = field(default_factory=Safety)
+    examples: str = "robot_rl.sim.articulated.examples:walk_through"
+    algorithm: str = "ppo"
 
     def overridden(self, overrides: Mapping[str, Any] | None) -> TaskSpec:
         """A variant with options replaced by dotted keys, for example `{"delay.max": 0.02}`.
@@ -53,8 +61,23 @@ class TaskSpec:
 
     def make(self, num_envs: int, seed: int, device: str = "cpu") -> BatchedEnv:
         """Build the environment."""
-        module, function = self.environment.split(":")
-        return getattr(importlib.import_module(module), function)(self, num_envs, seed, device)
+        return _named(self.environment)(self, num_envs, seed, device)
+
+    def example_signals(
+        self, act: Act, count: int, seed: int = 0, control_dt: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Consecutive steps of one simulated robot's signals from a reset, name → (1, …) arrays.
+
+        Args:
+            act: signals (1, …) → commands (1, …), as the policy would; called once per step.
+            control_dt: s between calls, where the policy accepts others than the task's.
+        """
+        return _named(self.examples)(self, act, count, seed, control_dt)
+
+
+def _named(reference: str) -> Any:
+    module, function = reference.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def make_env(

@@ -15,6 +15,7 @@ from robot_rl.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from torch import nn
 
+    from robot_rl.contract import Contract
     from robot_rl.observer import ActionMap, Observer
     from robot_rl.policies.algorithm import AlgorithmSpec
     from robot_rl.sim.task_spec import TaskSpec
@@ -109,42 +110,39 @@ def run_folder_of(path: Path) -> Path:
     raise ConfigError(f"{path} is not a run folder: there is no run.json; `robot-rl train` makes one")
 
 
-def flight_examples(
-    trained: Trained, count: int, seed: int = 0, control_dt: float | None = None
-) -> list[dict[str, Any]]:
-    """Signals of one simulated flight under the trained policy, consecutive steps from a reset: (1, n) arrays.
-
-    The set-point moves along a figure-eight and turns, so that every input of the graph does something.
-    """
-    import numpy as np
+def example_signals(trained: Trained, count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Signals of one simulated robot under the trained policy, consecutive steps from a reset: (1, n) arrays."""
     import torch
 
     from robot_rl.observer import initial_memory
-    from robot_rl.sim.quadrotor.numpy_sim import NumpyQuadrotor, NumpySimOptions
-    from robot_rl.sim.quadrotor.references import figure_eight
+    from robot_rl.policies.deployed import DeployedPolicy
 
-    dt = control_dt or trained.task.rate.control_dt
-    sim = NumpyQuadrotor(dt=dt, seed=seed, options=NumpySimOptions(ground=False))
-    rng = np.random.default_rng(seed)
-    sim.reset(
-        rng.uniform(-0.2, 0.2, 3), (0.96, 0.2, -0.15, 0.1), rng.uniform(-0.7, 0.7, 3), rng.uniform(-1, 1, 3),
-        sim.vehicle.hover_rotor * 2000,
-    )  # fmt: skip
-    memory = initial_memory(trained.observer.memory, 1)
-    out = []
-    for k in range(count):
-        path = figure_eight(np, np.array([k * dt]), period=6.0)
-        signals: dict[str, Any] = dict(sim.signals())
-        for name, value in (("target_pos_w", path.pos), ("target_lin_vel_w", path.vel), ("target_lin_acc_w", path.acc)):
-            signals[name] = np.asarray(value, dtype=np.float32).reshape(1, 3)
-        signals["target_yaw"] = np.full((1, 1), 0.1 * np.sin(k * dt), dtype=np.float32)
-        signals["time_step"] = np.full((1, 1), dt, dtype=np.float32)
-        wanted = {s.name: signals[s.name] for s in trained.observer.signals}
-        out.append(wanted)
-        with torch.no_grad():
-            obs, memory = trained.observer({n: torch.from_numpy(v) for n, v in wanted.items()}, memory)
-            action = trained.actor(obs)
-            memory = trained.observer.record(memory, action)
-            command = trained.action_map(action)["rotor_speed_target"]
-        sim.advance(command.numpy(), dt)
-    return out
+    policy = DeployedPolicy(trained.observer, trained.actor, trained.action_map)
+    memory = initial_memory(policy.memory, 1)
+
+    @torch.no_grad()
+    def act(signals: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal memory
+        wanted = {s.name: torch.as_tensor(signals[s.name]) for s in policy.signals}
+        commands, memory = policy(wanted, memory)
+        return {name: value.numpy() for name, value in commands.items()}
+
+    rows = trained.task.example_signals(act, count, seed)
+    return [{s.name: row[s.name] for s in policy.signals} for row in rows]
+
+
+def task_of(contract: Contract) -> TaskSpec:
+    """The task a policy was made for; for a task that is not registered here, one of the same robot and signals.
+
+    Raises:
+        UnknownName: neither is there.
+    """
+    available = registry.names("task")
+    if contract.task in available:
+        return registry.load("task", contract.task)
+    wanted = {s.name for s in contract.signals}
+    for name in available:
+        task: TaskSpec = registry.load("task", name)
+        if task.robot == contract.robot and wanted <= {s.name for s in task.signals}:
+            return task
+    raise UnknownName("task", contract.task, available)

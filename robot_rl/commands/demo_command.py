@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robot_rl.commands.arguments import seed
 from robot_rl.errors import ConfigError, MissingDependency, RobotRlError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("out/demo"), help="folder (default out/demo); replaced"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--fast", action="store_true", help="the one-second training: nominal vehicle only")
     parser.add_argument("--episodes", type=int, default=500, help="per evaluated scenario")
 
@@ -220,12 +221,12 @@ def _call_time(policy: Path) -> float:
     """Median microseconds of one call for one vehicle."""
     import numpy as np
 
-    from robot_rl.commands.verify_command import flight_states
+    from robot_rl.commands.verify_command import fresh_states
     from robot_rl.policy import Policy
 
     loaded = Policy.load(policy, verify=False)
     times = []
-    for signals, _ in flight_states(policy, 200, 3):
+    for signals, _ in fresh_states(policy, 200, 3):
         begin = time.perf_counter()
         loaded.act(signals)
         times.append(time.perf_counter() - begin)

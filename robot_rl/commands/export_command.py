@@ -28,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def export(run: Path, output: Path) -> Path:
     """Export the newest checkpoint of `run`; compares with PyTorch on the way."""
-    from robot_rl.commands.compose import flight_examples, load_trained, rate_of, run_folder_of
+    from robot_rl.commands.compose import example_signals, load_trained, rate_of, run_folder_of
     from robot_rl.policies.export import export_policy
 
     trained = load_trained(run_folder_of(run))
@@ -47,5 +47,5 @@ def export(run: Path, output: Path) -> Path:
     return export_policy(
         output, observer=trained.observer, actor=trained.actor, action_map=trained.action_map, task=trained.task.name,
         robot=trained.task.robot, rate=rate_of(trained), safety=trained.task.safety,
-        example_signals=flight_examples(trained, EXAMPLE_STEPS), provenance=provenance,
+        example_signals=example_signals(trained, EXAMPLE_STEPS), provenance=provenance,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def verify(
 
     loaded = Policy.load(policy, verify=False)
     golden = loaded.verify()
-    inputs = flight_states(policy, states, seed)
+    inputs = fresh_states(policy, states, seed)
     out = [Difference("onnxruntime", None, max(golden.max_error.values()))]
     if run is not None:
         out.append(Difference("pytorch", torch_difference(run, loaded, inputs), None))
@@ -79,50 +80,32 @@ def verify(
     return out
 
 
-def flight_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(signals, memory) of `count` consecutive calls in flights of the policy: hover and figure-eight, several rates.
+def fresh_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(signals, memory) of `count` calls of the policy on simulated robots of its task, at the rates it accepts.
 
     Raises:
-        ContractMismatch: the policy is not for the simulated robot.
+        UnknownName: there is no task here that gives the policy's signals.
     """
     import numpy as np
 
+    from robot_rl.commands.compose import task_of
     from robot_rl.policy import Policy
-    from robot_rl.sim.quadrotor.numpy_sim import NumpyQuadrotor, NumpySimOptions
-    from robot_rl.sim.quadrotor.references import figure_eight
 
     rng = np.random.default_rng(seed)
     out: list[tuple[dict[str, Any], dict[str, Any]]] = []
     loaded = Policy.load(policy, verify=False)
-    rate = loaded.contract.rate
+    rate, task = loaded.contract.rate, task_of(loaded.contract)
+
+    def act(signals: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = {s.name: signals[s.name][0] for s in loaded.contract.signals}
+        memory = {m.name: np.array(loaded.memory[m.name]).reshape(m.shape) for m in loaded.contract.memory}
+        out.append((wanted, memory))
+        return {name: value[None] for name, value in loaded.act(wanted, time_step=dt).items()}
+
     while len(out) < count:
         dt = float(np.clip(rng.choice([rate.control_dt, 0.002, 0.005]), rate.min_dt, rate.max_dt))
-        sim = NumpyQuadrotor(dt=dt, seed=int(rng.integers(2**31)), options=NumpySimOptions(ground=False))
-        tilt = rng.normal(0, 0.25, 4) + np.array([1, 0, 0, 0])
-        sim.reset(rng.uniform(-0.2, 0.2, 3), tilt, rng.uniform(-1, 1, 3), rng.uniform(-1, 1, 3), 1500.0)
         loaded.reset()
-        moving, yaw = rng.random() < 0.5, rng.uniform(-0.5, 0.5)
-        for k in range(min(100, count - len(out))):
-            signals: dict[str, Any] = dict(sim.signals())
-            path = figure_eight(np, np.array([k * dt * moving]), period=5.5, ramp=0.3)
-            for name, value in (
-                ("target_pos_w", path.pos),
-                ("target_lin_vel_w", path.vel),
-                ("target_lin_acc_w", path.acc),
-            ):
-                signals[name] = np.asarray(value * (1.0 if moving else 0.0), dtype=np.float32).reshape(1, 3)
-            signals |= {"target_yaw": np.full((1, 1), yaw, np.float32), "time_step": np.full((1, 1), dt, np.float32)}
-            wanted = {s.name: signals[s.name][0] for s in loaded.contract.signals}
-            out.append(
-                (
-                    wanted,
-                    {
-                        n: np.array(v).reshape(v.shape[-len(m.shape) :])
-                        for (n, v), m in zip(loaded.memory.items(), loaded.contract.memory, strict=True)
-                    },
-                )
-            )
-            sim.advance(loaded.act(wanted, time_step=dt)["rotor_speed_target"], dt)
+        task.example_signals(act, min(100, count - len(out)), int(rng.integers(2**31)), dt)
     return out
 
 

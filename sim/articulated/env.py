@@ -38,8 +38,8 @@ class ArticulatedEnv:
     """N robots with joints doing one task; satisfies `robot_rl.protocols.BatchedEnv`.
 
     A family defines `make_observer`, `make_action_map`, `sample_state`, `task_signals`, `critic`, `rewards`, `failed`,
-    and where it has them `scene`, `friction_geoms`, `start_task`, `advance_task`, `within_step`, `sensed`, `costs` and
-    `log`. They read `self.physics`, `self.sensor(name)` and the attributes below, all of the present state.
+    and where it has them `scene`, `friction_geoms`, `start_task`, `advance_task`, `within_step`, `sensed`, `costs`,
+    `metrics` and `succeeded`. They read `self.physics`, `self.sensor(name)` and the attributes below, all of now.
 
     Attributes:
         task, options, robot: what was asked for.
@@ -145,9 +145,13 @@ class ArticulatedEnv:
         """(N,) bool: the episode is over and nothing comes after it."""
         raise NotImplementedError(f"{type(self).__name__} must define failed()")
 
-    def log(self) -> dict[str, Tensor]:
-        """Scalars for the logger."""
+    def metrics(self) -> dict[str, Tensor]:
+        """What an evaluation averages over the steps of an episode: name → (N,). Also logged."""
         return {}
+
+    def succeeded(self) -> Tensor:
+        """(N,) bool, asked at the last step of an episode; default: it did not fail."""
+        return ~self.failed()
 
     # What they share.
 
@@ -279,7 +283,8 @@ class ArticulatedEnv:
         terms = self.rewards()
         reward = self.control_dt * sum(self._weights[name] * value for name, value in terms.items())
         reward = torch.where(broken, 0.0, reward)
-        log = {f"reward/{name}": value.mean() for name, value in terms.items()} | self.log()
+        log = {f"reward/{name}": value.mean() for name, value in terms.items()}
+        log |= {name: value.mean() for name, value in self.metrics().items()}
         cost = self.costs()
         self._look(observe)
         obs = final_obs = self._observations(observe)

@@ -36,6 +36,8 @@ class JointedRobot:
         base: body that carries the robot, `""` for a robot that is bolted down.
         base_height: m above ground in `default_pose`, flat ground; 0 when bolted down.
         feet: names of the sites at the feet or finger tips.
+        gripper: the last ones of `joints`, fingers of a gripper: they are no part of `joint_pos` and
+            `joint_pos_target`; each gets its equal share of `gripper_width_target`.
         builtin_pd: True where the MJCF's own position actuators do the PD (integrated implicitly, gravity compensated
             robots); False where the environment computes torques for `motor`s.
         source: where the numbers come from.
@@ -54,6 +56,7 @@ class JointedRobot:
     base: str = ""
     base_height: float = 0.0
     feet: tuple[str, ...] = ()
+    gripper: tuple[str, ...] = ()
     menagerie: str = ""
     builtin_pd: bool = False
     source: str = ""
@@ -69,6 +72,8 @@ class JointedRobot:
         ):  # fmt: skip
             if len(getattr(self, name)) != j:
                 raise ConfigError(f"{self.mjcf}: {name} has {len(getattr(self, name))} values for {j} joints")
+        if self.gripper != self.joints[j - len(self.gripper) :]:
+            raise ConfigError(f"{self.mjcf}: gripper = {self.gripper} must be the last of the joints {self.joints}")
 
     def path(self) -> Path:
         """The MJCF file."""
@@ -84,11 +89,13 @@ class JointedRobot:
         return path if path.is_file() else None
 
     def spec(self) -> mujoco.MjSpec:
-        """A fresh, editable `mujoco.MjSpec` of the robot alone, armature and dry friction set from this table.
+        """A fresh, editable `mujoco.MjSpec` of the robot alone, with this table's armature and dry friction.
+
+        With `builtin_pd` also with its gains and torque limits: actuator force = kp·(ctrl − q) − kd·q̇, clipped.
 
         Raises:
             MissingDependency: MuJoCo is not installed.
-            ConfigError: the file lacks one of the joints.
+            ConfigError: the file lacks one of the joints, or with `builtin_pd` one of their actuators.
         """
         from robot_rl.errors import MissingDependency
 
@@ -103,4 +110,16 @@ class JointedRobot:
                 have = ", ".join(x.name for x in spec.joints)
                 raise ConfigError(f"{self.path()} has no joint '{name}'; it has {have}")
             joint.armature, joint.frictionloss = self.armature[i], self.friction[i]
+            if self.builtin_pd:
+                self._set_drive(spec, i)
         return spec
+
+    def _set_drive(self, spec: mujoco.MjSpec, i: int) -> None:
+        drive = spec.actuator(self.joints[i])
+        if drive is None:
+            have = ", ".join(x.name for x in spec.actuators)
+            raise ConfigError(f"{self.path()} has no actuator '{self.joints[i]}'; it has {have}")
+        kp, kd, limit = self.stiffness[i], self.damping[i], self.torque_limit[i]
+        gain, bias = drive.gainprm.copy(), drive.biasprm.copy()
+        gain[0], bias[:3] = kp, (0.0, -kp, -kd)
+        drive.gainprm, drive.biasprm, drive.forcerange = gain, bias, (-limit, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -156,15 +157,16 @@ class VelocityEnv(ArticulatedEnv):
     def failed(self) -> Tensor:
         """Tilted too far, or lying on the trunk."""
         upright = -down_in_body(self.base_quat)[:, 2]
-        return (upright < self._least_upright()) | (self.sensor("trunk_contact").abs().amax(1) > 0)
+        return (upright < math.cos(self.options.fallen_tilt)) | (self.sensor("trunk_contact").abs().amax(1) > 0)
 
-    def _least_upright(self) -> float:
-        import math
-
-        return math.cos(self.options.fallen_tilt)
-
-    def log(self) -> dict[str, Tensor]:
-        return {"speed_error": (self.command[:, :2] - self.base_lin_vel_b()[:, :2]).norm(dim=1).mean()}
+    def metrics(self) -> dict[str, Tensor]:
+        """`tracking` in [0, 1]: both tracking terms, two parts linear to one part yaw; errors in m/s, rad/s; W."""
+        error = self.command[:, :2] - self.base_lin_vel_b()[:, :2]
+        yaw_error = self.command[:, 2:] - self.base_ang_vel_b()[:, 2:]
+        sigma = self.options.tracking_sigma
+        score = (2 * terms.tracking(error, sigma) + terms.tracking(yaw_error, sigma)) / 3
+        power = terms.energy(self.torque, self.joint_vel)
+        return {"tracking": score, "speed_error": error.norm(dim=1), "yaw_error": yaw_error.abs()[:, 0], "power": power}
 
     # What happens over time.
 
@@ -174,7 +176,7 @@ class VelocityEnv(ArticulatedEnv):
             torch.zeros(k, self.model.nq, device=self.device),
             torch.zeros(k, self.model.nv, device=self.device),
         )
-        yaw, tilt = self.uniform(-3.14159, 3.14159, k), self.uniform(-o.start_tilt, o.start_tilt, k, 3)
+        yaw, tilt = self.uniform(-math.pi, math.pi, k), self.uniform(-o.start_tilt, o.start_tilt, k, 3)
         tilt[:, 2] = 0.0
         qpos[:, 2] = self.robot.base_height + self.uniform(0.0, 0.04, k)
         qpos[:, 3:7] = quat_mul(from_yaw(yaw), small_rotation(tilt))

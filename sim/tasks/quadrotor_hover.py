@@ -17,5 +17,7 @@ TASK = TaskSpec(
     rate=Rate(control_dt=0.01, min_dt=0.001, max_dt=0.02),
     options=FlightOptions(),
     environment="robot_rl.sim.quadrotor.env:make_quadrotor_env",
+    examples="robot_rl.sim.quadrotor.examples:figure_eight_flight",
+    algorithm="apg",
     safety=Safety(max_position_error=1.5, max_tilt=1.7, max_body_rate=40.0, max_speed=5.0),
 )
