@@ -62,6 +62,7 @@ class AlgorithmSpec:
             environments the command line makes. It checks its own values and raises ConfigError.
         create: (env, config, seed) → Algorithm. Reads sizes and attributes of the environment, does not step it.
         task_overrides: keyword arguments for making the task's environment, e.g. {"observer": "l2f"}.
+        distributed: several processes may train one policy with it (torchrun); see `policies/distributed.py`.
         shown: metrics for the progress bar, most important first.
         summary: one line for `robot-rl list`.
     """
@@ -70,6 +71,7 @@ class AlgorithmSpec:
     config_class: type
     create: Callable[[BatchedEnv, Any, int], Algorithm]
     task_overrides: Mapping[str, Any] = field(default_factory=dict)
+    distributed: bool = False
     shown: tuple[str, ...] = ("episode/return", "episode/length")
     summary: str = ""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robot_rl.policies.distributed import Ranks
+
 
 class RunningNormalizer(nn.Module):
     """(x − mean) / sqrt(var + eps), clipped; statistics from all samples seen (Chan et al. 1979, parallel variance).
@@ -31,10 +33,10 @@ class RunningNormalizer(nn.Module):
         return ((x - self.mean) * torch.rsqrt(self.var + self.eps)).clamp(-self.clip, self.clip)
 
     @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Take in samples x (…, dim)."""
+    def update(self, x: Tensor, ranks: Ranks | None = None) -> None:
+        """Take in samples x (…, dim), those of all processes that train together."""
         x = x.reshape(-1, x.shape[-1]).double()
-        n, mean, var = x.shape[0], x.mean(0), x.var(0, unbiased=False)
+        n, mean, var = (ranks or Ranks()).moments(x)
         total = self.count + n
         delta = mean - self.mean
         m2 = self.var * self.count + var * n + delta.square() * (self.count * n / total)

@@ -19,11 +19,13 @@ from rich.console import Console
 from torch import nn
 
 from robot_rl.config import overlay, to_dict
-from robot_rl.errors import CheckpointError, NumericalError
+from robot_rl.errors import CheckpointError, ConfigError, NumericalError
 from robot_rl.policies import provenance
 from robot_rl.policies.algorithm import Algorithm, AlgorithmSpec, load_algorithm
+from robot_rl.policies.distributed import SharedStop, joined
 from robot_rl.policies.guards import NonFinite, require_range
 from robot_rl.policies.run_folder import RunFolder, write_checkpoint
+from robot_rl.policies.shared_run_folder import NoLog, SharedRunFolder
 from robot_rl.policies.training_log import MetricsLog, ProgressDisplay
 from robot_rl.protocols import BatchedEnv
 
@@ -109,15 +111,18 @@ def train(
         CheckpointError: the folder holds a run already (without resume), another run (with resume), only damaged
             checkpoints, or cannot be written.
         NumericalError: a number was not finite; the state lies in `nan_dump.pt`.
+        ConfigError: torchrun started several processes, which this algorithm cannot use.
     """
     runner = runner or RunnerConfig()
-    run = RunFolder(folder, keep=runner.keep)
     identity = _identity(spec, config, seed, info)
-    with _determined(seed), _stop_request() as stop:
+    with joined() as ranks, _determined(ranks.seed(seed)), _stop_request() as stop:
+        if ranks.count > 1 and not spec.distributed:
+            raise ConfigError(f"{spec.name} trains in one process; start it without torchrun")
+        run, shown = SharedRunFolder(folder, runner.keep, ranks), console if ranks.rank == 0 else None
         algorithm = spec.create(env, config, seed)
         try:
-            session = _open(run, algorithm, env, identity, info, resume, runner, console)
-            return session.finish(_iterate(session, spec, stop, runner, console))
+            session = _open(run, algorithm, env, identity, info, resume, runner, shown)
+            return session.finish(_iterate(session, spec, ranks.stop(stop), runner, shown))
         finally:
             run.close()
 
@@ -126,12 +131,12 @@ def train(
 class _Session:
     """One process's part of a run."""
 
-    run: RunFolder
+    run: SharedRunFolder
     algorithm: Algorithm
     env: BatchedEnv
     record: dict[str, Any]
     resume_command: str
-    log: MetricsLog
+    log: MetricsLog | NoLog
     iteration: int
     cpu_before: float
     cpu_start: float = dataclasses.field(default_factory=time.process_time)
@@ -193,7 +198,7 @@ def _identity(spec: AlgorithmSpec, config: Any, seed: int, info: RunInfo) -> dic
 
 
 def _open(
-    run: RunFolder,
+    run: SharedRunFolder,
     algorithm: Algorithm,
     env: BatchedEnv,
     identity: dict[str, Any],
@@ -223,7 +228,7 @@ def _open(
         record["runner"] = to_dict(runner)
     run.write_info(record | {"status": "running"})
     log_from = (0, 0) if state is None else (state["metrics_bytes"], state["iteration"])
-    log = MetricsLog(run.path, *log_from, tensorboard=runner.tensorboard)
+    log = NoLog() if run.ranks.rank else MetricsLog(run.path, *log_from, tensorboard=runner.tensorboard)
     command = str(record["command_line"]).removesuffix(" --resume")
     resume_command = info.resume_command or f"{command} --resume"
     session = _Session(run, algorithm, env, record, resume_command, log, log_from[1], 0.0)
@@ -269,7 +274,7 @@ def _restore(state: Mapping[str, Any], algorithm: Algorithm, env: BatchedEnv) ->
 
 
 def _iterate(
-    session: _Session, spec: AlgorithmSpec, stop: threading.Event, runner: RunnerConfig, console: Console | None
+    session: _Session, spec: AlgorithmSpec, stop: SharedStop, runner: RunnerConfig, console: Console | None
 ) -> bool:
     """Iterate to the end (True) or to a stop request (False)."""
     algorithm, run = session.algorithm, session.run

@@ -1,9 +1,10 @@
 """PPO for many environments, in the manner of rsl_rl: adaptive learning rate, asymmetric critic, running normaliser.
 
 Schulman et al.: Proximal Policy Optimization Algorithms (2017); Rudin et al.: Learning to Walk in Minutes (2021).
-Feed-forward actors only.
+Everything stays on the environments' device; the host waits for it a few times per iteration, not per step.
 
 Optional in the environment besides `BatchedEnv`:
+    symmetry: mirror images of observation groups and actions (see `policies/symmetry.py`).
     episode_step: (N,) integer tensor, settable: steps since the last reset. Where it is present, the first episodes
         get random ages, so that time-outs of different environments do not fall together.
 """
@@ -11,21 +12,28 @@ Optional in the environment besides `BatchedEnv`:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.policies.algorithm import AlgorithmSpec
+from robot_rl.policies.distributed import current_ranks
 from robot_rl.policies.guards import require_finite, require_finite_rollout, require_range
-from robot_rl.policies.networks import DeterministicActor, activation, mlp, orthogonal_init
+from robot_rl.policies.networks import activation
 from robot_rl.policies.normalizer import RunningNormalizer
+from robot_rl.policies.recurrent import PolicyNetwork, deployed_actor
+from robot_rl.policies.rollout_storage import Minibatches, Pieces, Rollout, kept
+from robot_rl.policies.symmetry import ACTION, symmetry_of
 from robot_rl.policies.training_log import EpisodeMeter
-from robot_rl.protocols import BatchedEnv, Step
+from robot_rl.protocols import BatchedEnv
+
+
+METRICS = ("loss/surrogate", "loss/value", "loss/mirror", "policy/entropy", "policy/kl", "policy/clipped")
+"""What a minibatch tells, in this order."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class PpoConfig:
     """Hyper-parameters; defaults follow rsl_rl except for smaller networks and batches.
 
     Attributes:
-        num_envs, steps_per_env: N and T; one iteration learns from N·T transitions.
+        num_envs, steps_per_env: N and T; one iteration learns from N·T transitions (of each process under torchrun).
         iterations: rollouts (with their updates) in the whole training.
         epochs, minibatches: passes over a rollout and parts of each pass.
         learning_rate: initial; with desired_kl > 0 it adapts within [min_learning_rate, max_learning_rate].
@@ -41,6 +49,12 @@ class PpoConfig:
         lam: λ of generalised advantage estimation.
         clip: ε of the surrogate and, with clip_value, of the value function.
         init_std: initial standard deviation of the actions.
+        actor_hidden, critic_hidden: layers of the perceptrons; for legged robots 128-64-32 to 512-256-128 is usual.
+        gru: size of a GRU in front of each of them; 0: none.
+        actor_group, critic_group: which observations they see.
+        mixed_precision: matrix products of the networks in bfloat16; likelihoods, advantages and normalisers never.
+        symmetry: "none", "augment" (mirrored transitions too), "loss" (mirror loss), "both".
+        mirror_coefficient: weight of the mirror loss, mean squared difference of actions.
         normalise_obs: running normalisers for both observation groups.
         desynchronise: random ages for the first episodes (where the environment allows).
     """
@@ -65,6 +79,12 @@ class PpoConfig:
     actor_hidden: tuple[int, ...] = (64, 64)
     critic_hidden: tuple[int, ...] = (128, 128)
     activation: str = "elu"
+    gru: int = 0
+    actor_group: str = "policy"
+    critic_group: str = "critic"
+    mixed_precision: bool = False
+    symmetry: str = "none"
+    mirror_coefficient: float = 1.0
     normalise_obs: bool = True
     desynchronise: bool = True
 
@@ -75,7 +95,11 @@ class PpoConfig:
         for name in ("gamma", "lam", "clip", "learning_rate", "desired_kl"):
             require_range(name, getattr(self, name), 0.0, 1.0)
         require_range("init_std", self.init_std, 1e-6, 1e3)
+        require_range("gru", self.gru, 0, 1e6)
+        require_range("minibatches", self.minibatches, 1, self.num_envs if self.gru else 10**9)
         activation(self.activation)
+        if self.gru and self.symmetry != "none":
+            raise ConfigError(f"symmetry = '{self.symmetry}' needs gru = 0: a GRU's state has no known mirror image")
 
 
 def gae(
@@ -103,34 +127,26 @@ def gae(
     return advantage, advantage + value
 
 
-class _Rollout:
-    """T steps of N environments, preallocated; fields are (T, N, …) on the environments' device."""
-
-    def __init__(self, horizon: int, num_envs: int, n: int, m: int, a: int, device: torch.device) -> None:
-        zeros = partial(torch.zeros, horizon, num_envs, device=device)
-        wide = partial(torch.zeros, device=device)
-        self.policy, self.critic = wide(horizon, num_envs, n), wide(horizon, num_envs, m)
-        self.action, self.mean = wide(horizon, num_envs, a), wide(horizon, num_envs, a)
-        self.logp, self.value, self.next_value, self.reward, self.advantage, self.returns = (zeros() for _ in range(6))
-        self.terminated, self.done = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
-
-
 class Ppo:
     """The learner."""
 
     def __init__(self, env: BatchedEnv, config: PpoConfig, seed: int) -> None:
         c = self.config = config
-        self.seed = seed
         if env.num_envs != c.num_envs:
             raise ConfigError(f"num_envs = {c.num_envs}, but the environment has {env.num_envs}")
-        n, m, a = env.obs_dims["policy"], env.obs_dims["critic"], env.action_dim
-        self.device = torch.device(env.device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        initial = torch.Generator().manual_seed(seed)
-        self.actor = mlp((n, *c.actor_hidden, a), c.activation)
-        self.critic = mlp((m, *c.critic_hidden, 1), c.activation)
-        orthogonal_init(self.actor, math.sqrt(2.0), 0.01, initial)
-        orthogonal_init(self.critic, math.sqrt(2.0), 1.0, initial)
+        for name in (c.actor_group, c.critic_group):
+            if name not in env.obs_dims:
+                raise UnknownName("observation group", name, env.obs_dims)
+        self.ranks, self.device = current_ranks(), torch.device(env.device)
+        self.seed = self.ranks.seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(self.seed)
+        n, m, a = env.obs_dims[c.actor_group], env.obs_dims[c.critic_group], env.action_dim
+        self.symmetry = symmetry_of(env, {c.actor_group: n, c.critic_group: m, ACTION: a}, self.device, c.symmetry)
+        initial = torch.Generator().manual_seed(seed)  # the same in every process
+        self.actor = PolicyNetwork(n, c.actor_hidden, a, c.activation, c.gru, c.mixed_precision)
+        self.critic = PolicyNetwork(m, c.critic_hidden, 1, c.activation, c.gru, c.mixed_precision)
+        self.actor.initialise(math.sqrt(2.0), 0.01, initial)
+        self.critic.initialise(math.sqrt(2.0), 1.0, initial)
         self.log_std = nn.Parameter(torch.full((a,), math.log(c.init_std), device=self.device))
         self.actor_norm, self.critic_norm = RunningNormalizer(n), RunningNormalizer(m)
         self.modules = {
@@ -143,9 +159,12 @@ class Ppo:
             module.to(self.device)
         self.actor_parameters = [*self.actor.parameters(), self.log_std]
         self.critic_parameters = list(self.critic.parameters())
-        self.learning_rate = c.learning_rate
-        self.optimizer = torch.optim.Adam([*self.actor_parameters, *self.critic_parameters], lr=c.learning_rate)
-        self.rollout = _Rollout(c.steps_per_env, c.num_envs, n, m, a, self.device)
+        self.learning_rate = torch.tensor(c.learning_rate, device=self.device)
+        parameters = [*self.actor_parameters, *self.critic_parameters]
+        self.optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, fused=True)
+        self.rollout = Rollout(c.steps_per_env, c.num_envs, n, m, a, self.device)
+        self.actor_state = self.actor.initial_state(c.num_envs)
+        self.critic_state = self.critic.initial_state(c.num_envs)
         self.meter = EpisodeMeter(c.num_envs)
         self.iteration = 0
         self.obs: dict[str, Tensor] | None = None
@@ -156,18 +175,17 @@ class Ppo:
 
     @property
     def env_steps(self) -> int:
-        return self.iteration * self.config.steps_per_env * self.config.num_envs
+        return self.iteration * self.config.steps_per_env * self.config.num_envs * self.ranks.count
 
     def step(self, env: BatchedEnv) -> dict[str, float]:
         """Collect a rollout, estimate advantages, update, then let the normalisers see the rollout."""
         if self.obs is None:
             self._begin(env)
         self._collect(env)
-        r, c = self.rollout, self.config
-        r.advantage, r.returns = gae(r.reward, r.value, r.next_value, r.terminated, r.done, c.gamma, c.lam)
+        self._evaluate()
         metrics = self._update()
         # Only now: during a rollout and its update the networks must see one and the same scaling.
-        self._normalise(r.policy, r.critic)
+        self._normalise(self.rollout.policy, self.rollout.critic)
         self.iteration += 1
         return self.meter.metrics() | metrics
 
@@ -176,138 +194,153 @@ class Ppo:
         if self.config.desynchronise and hasattr(env, "episode_step"):
             ages = torch.randint(env.max_episode_steps, (env.num_envs,), generator=self.generator, device=self.device)
             env.episode_step[:] = ages.to(env.episode_step)  # type: ignore[attr-defined]
-        self._normalise(self.obs["policy"], self.obs["critic"])
+        self._normalise(self.obs[self.config.actor_group], self.obs[self.config.critic_group])
 
     def _normalise(self, policy: Tensor, critic: Tensor) -> None:
-        if self.config.normalise_obs:
-            self.actor_norm.update(policy)
-            self.critic_norm.update(critic)
+        """Statistics of both groups; of mirror images too where symmetry counts, so that scaling keeps it."""
+        c = self.config
+        if not c.normalise_obs:
+            return
+        for name, norm, x in ((c.actor_group, self.actor_norm, policy), (c.critic_group, self.critic_norm, critic)):
+            images = [] if self.symmetry is None else [self.symmetry.mirror(name, x)]
+            norm.update(torch.cat([x, *images]) if images else x, self.ranks)
 
     @torch.no_grad()
     def _collect(self, env: BatchedEnv) -> None:
         """Fill the rollout with a ~ N(μ(s), σ²); the environment gets the clipped action, the likelihood does not."""
-        r = self.rollout
-        cut: list[tuple[int, Tensor, Tensor]] = []
+        r, c, std = self.rollout, self.config, self.log_std.exp()
         assert self.obs is not None
-        std = self.log_std.exp()
-        for t in range(self.config.steps_per_env):
-            r.policy[t], r.critic[t] = self.obs["policy"], self.obs["critic"]
-            r.mean[t] = self.actor(self.actor_norm(r.policy[t]))
-            noise = torch.randn(r.mean[t].shape, generator=self.generator, device=self.device)
-            r.action[t] = r.mean[t] + std * noise
+        r.actor_state = self.actor_state
+        for t in range(c.steps_per_env):
+            r.policy[t], r.critic[t] = self.obs[c.actor_group], self.obs[c.critic_group]
+            r.mean[t], self.actor_state = self.actor(self.actor_norm(r.policy[t]), self.actor_state)
+            r.action[t].normal_(generator=self.generator).mul_(std).add_(r.mean[t])
             step = env.step(r.action[t].clamp(-1.0, 1.0))
-            r.reward[t], r.terminated[t], r.done[t] = step.reward, step.terminated, step.terminated | step.truncated
-            self.meter.add(step.reward, step.terminated, step.truncated)
-            cut += self._cut_by_time(t, step)
+            r.reward[t], r.terminated[t], r.final[t] = step.reward, step.terminated, step.final_obs[c.critic_group]
+            torch.logical_or(step.terminated, step.truncated, out=r.done[t])
+            if c.gru:
+                self.actor_state = self.actor_state * (~r.done[t]).unsqueeze(1)
             self.obs = step.obs
-        tensors = {"obs['policy']": r.policy, "obs['critic']": r.critic, "action": r.action, "reward": r.reward}
-        require_finite_rollout(tensors)
-        for name, value in self.obs.items():
-            require_finite(f"obs['{name}']", value)
+        tensors = {f"obs['{c.actor_group}']": r.policy, f"obs['{c.critic_group}']": r.critic}
+        require_finite_rollout(tensors | {"action": r.action, "reward": r.reward})
+        for name in (c.actor_group, c.critic_group):
+            require_finite(f"obs['{name}']", self.obs[name])
         r.logp = _log_prob(r.action, r.mean, self.log_std)
-        self._evaluate(cut)
+        for reward, terminated, done in zip(r.reward.cpu(), r.terminated.cpu(), r.done.cpu(), strict=True):
+            self.meter.add(reward, terminated, done)
 
-    @staticmethod
-    def _cut_by_time(t: int, step: Step) -> list[tuple[int, Tensor, Tensor]]:
-        """(t, environments, their last critic observation) of episodes that only ran out of time."""
-        if not step.truncated.any():
-            return []
-        envs = (step.truncated & ~step.terminated).nonzero().reshape(-1)
-        return [(t, envs, step.final_obs["critic"][envs].clone())]
-
-    def _evaluate(self, cut: list[tuple[int, Tensor, Tensor]]) -> None:
-        """V(s_t) and V of the state after each step: s_{t+1}, or the last state before a time-out's reset."""
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        """V(s_t), V of the state after each step (s_{t+1}, or the last state before a time-out's reset), advantages."""
+        r, c = self.rollout, self.config
         assert self.obs is not None
-        r = self.rollout
-        r.value = self._value(r.critic)
+        r.critic_state, state, states = self.critic_state, self.critic_state, list[Tensor]()
+        for t in range(c.steps_per_env):
+            r.value[t], state = self._value(r.critic[t], state)
+            states.append(state)
+            state = state * (~r.done[t]).unsqueeze(1)
+        self.critic_state = state
         r.next_value[:-1] = r.value[1:]
-        r.next_value[-1] = self._value(self.obs["critic"])
-        for t, envs, final in cut:
-            require_finite("final_obs['critic']", final)
-            r.next_value[t, envs] = self._value(final)
+        r.next_value[-1], _ = self._value(self.obs[c.critic_group], state)
+        cut = (r.done & ~r.terminated).nonzero(as_tuple=True)
+        require_finite(f"final_obs['{c.critic_group}']", r.final[cut])
+        r.next_value[cut], _ = self._value(r.final[cut], torch.stack(states)[cut])
         require_finite_rollout({"value": r.value, "next_value": r.next_value})
+        r.advantage, r.returns = gae(r.reward, r.value, r.next_value, r.terminated, r.done, c.gamma, c.lam)
 
-    def _value(self, critic_obs: Tensor) -> Tensor:
-        value: Tensor = self.critic(self.critic_norm(critic_obs)).squeeze(-1)
-        return value
+    def _value(self, critic_obs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        value, state = self.critic(self.critic_norm(critic_obs), state)
+        return value.squeeze(-1), state
 
     def _update(self) -> dict[str, float]:
         """Several epochs of minibatches on the rollout, advantages normalised once over all of it."""
-        r = self.rollout
-        flat = {name: getattr(r, name).flatten(0, 1) for name in ("action", "mean", "logp", "value", "returns")}
-        flat["policy"] = self.actor_norm(r.policy.flatten(0, 1))
-        flat["critic"] = self.critic_norm(r.critic.flatten(0, 1))
-        flat["advantage"] = ((r.advantage - r.advantage.mean()) / (r.advantage.std() + 1e-8)).flatten()
-        old_log_std = self.log_std.detach().clone()
-        sums: dict[str, float] = {}
-        for rows in self._minibatch_rows(len(flat["logp"])):
-            batch = {name: tensor[rows] for name, tensor in flat.items()}
-            for name, value in self._update_minibatch(batch, old_log_std).items():
-                sums[name] = sums.get(name, 0.0) + value
+        r, c = self.rollout, self.config
+        fields = {name: getattr(r, name) for name in ("action", "mean", "logp", "value", "returns")}
+        fields |= {"policy": self.actor_norm(r.policy), "critic": self.critic_norm(r.critic)}
+        count, mean, variance = self.ranks.moments(r.advantage.reshape(-1, 1))
+        fields["advantage"] = (r.advantage - mean) / ((variance * (count / (count - 1.0))).sqrt() + 1e-8)
+        states: dict[str, Tensor] = {}
+        if c.gru:
+            fields["keep"] = kept(r.done)
+            states = {"actor_state": r.actor_state, "critic_state": r.critic_state}
+        batches, old_log_std = Minibatches(fields, states), self.log_std.detach().clone()
+        updates = [
+            self._update_minibatch(pieces, old_log_std)
+            for _ in range(c.epochs)
+            for pieces in batches.epoch(c.minibatches, self.generator)
+        ]
+        table = torch.stack(updates).cpu()
+        require_finite_rollout({name: column for name, column in zip(METRICS, table.unbind(1), strict=True)})
         for parameter in (*self.actor_parameters, *self.critic_parameters):
             require_finite("parameters", parameter)
-        updates = self.config.epochs * self.config.minibatches
-        metrics = {name: value / updates for name, value in sums.items()}
-        explained = 1.0 - (flat["returns"] - flat["value"]).var() / flat["returns"].var().clamp_min(1e-12)
+        metrics = dict(zip(METRICS, table.mean(0).tolist(), strict=True))
+        explained = 1.0 - (r.returns - r.value).var() / r.returns.var().clamp_min(1e-12)
         metrics["value/explained_variance"] = explained.item()
         metrics["policy/std"] = self.log_std.exp().mean().item()
-        return metrics | {"policy/learning_rate": self.learning_rate}
+        return metrics | {"policy/learning_rate": self.learning_rate.item()}
 
-    def _minibatch_rows(self, total: int) -> Iterator[Tensor]:
-        for _ in range(self.config.epochs):
-            order = torch.randperm(total, generator=self.generator, device=self.device)
-            yield from order.tensor_split(self.config.minibatches)
+    def _update_minibatch(self, pieces: Pieces, old_log_std: Tensor) -> Tensor:
+        """One step along the gradient of a minibatch; its METRICS."""
+        metrics = torch.zeros(len(METRICS), device=self.device)
+        self.optimizer.zero_grad()
+        for batch, share in pieces:
+            loss, measured = self._loss(batch, old_log_std)
+            (loss * share).backward()
+            metrics.add_(measured, alpha=share)
+        gradients = [p.grad for p in (*self.actor_parameters, *self.critic_parameters) if p.grad is not None]
+        self.ranks.average([*gradients, metrics])
+        self._adapt_learning_rate(metrics[METRICS.index("policy/kl")])
+        nn.utils.clip_grad_norm_(self.actor_parameters, self.config.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.critic_parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        return metrics
 
-    def _update_minibatch(self, batch: Mapping[str, Tensor], old_log_std: Tensor) -> dict[str, float]:
-        c = self.config
-        mean = self.actor(batch["policy"])
-        kl = _gaussian_kl(batch["mean"], old_log_std, mean.detach(), self.log_std.detach()).mean().item()
-        self._adapt_learning_rate(kl)
+    def _loss(self, batch: dict[str, Tensor], old_log_std: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss on rows (B, …) or sequences (T, B, …), and its METRICS."""
+        c, rows = self.config, len(batch["logp"])
+        if self.symmetry is not None and c.symmetry in ("augment", "both"):
+            groups = {"policy": c.actor_group, "critic": c.critic_group, "action": ACTION, "mean": ACTION}
+            batch = self.symmetry.with_images(batch, groups)
+        mean, _ = self.actor.sequence(batch["policy"], batch.get("actor_state"), batch.get("keep"))
+        value, _ = self.critic.sequence(batch["critic"], batch.get("critic_state"), batch.get("keep"))
         ratio = (_log_prob(batch["action"], mean, self.log_std) - batch["logp"]).exp()
         clipped = ratio.clamp(1.0 - c.clip, 1.0 + c.clip)
         surrogate = -torch.min(ratio * batch["advantage"], clipped * batch["advantage"]).mean()
+        value_loss = _value_loss(value.squeeze(-1), batch["value"], batch["returns"], c.clip if c.clip_value else None)
         entropy = self.log_std.sum() + 0.5 * len(self.log_std) * (1.0 + math.log(2.0 * math.pi))
-        value = self.critic(batch["critic"]).squeeze(-1)
-        value_loss = _value_loss(value, batch["value"], batch["returns"], c.clip if c.clip_value else None)
+        mirror_loss = torch.zeros((), device=self.device)
+        if self.symmetry is not None and c.symmetry in ("loss", "both"):
+            image, _ = self.actor.sequence(self.symmetry.mirror(c.actor_group, batch["policy"][:rows]), None, None)
+            mirror_loss = (image - self.symmetry.mirror(ACTION, mean[:rows].detach())).square().mean()
         loss = surrogate + c.value_coefficient * value_loss - c.entropy_coefficient * entropy
-        for name, part in (("loss/surrogate", surrogate), ("loss/value", value_loss), ("loss", loss)):
-            require_finite(name, part)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.actor_parameters, c.max_grad_norm)
-        nn.utils.clip_grad_norm_(self.critic_parameters, c.max_grad_norm)
-        self.optimizer.step()
-        return {
-            "loss/surrogate": surrogate.item(),
-            "loss/value": value_loss.item(),
-            "policy/entropy": entropy.item(),
-            "policy/kl": kl,
-            "policy/clipped": ((ratio - 1.0).abs() > c.clip).float().mean().item(),
-        }
+        loss = loss + c.mirror_coefficient * mirror_loss
+        with torch.no_grad():
+            kl = _gaussian_kl(batch["mean"][:rows], old_log_std, mean[:rows], self.log_std).mean()
+            share_clipped = ((ratio - 1.0).abs() > c.clip).float().mean()
+        return loss, torch.stack([surrogate, value_loss, mirror_loss, entropy, kl, share_clipped]).detach()
 
-    def _adapt_learning_rate(self, kl: float) -> None:
-        c = self.config
-        if c.desired_kl <= 0.0:
-            return
-        if kl > 2.0 * c.desired_kl:
-            self.learning_rate = max(self.learning_rate / 1.5, c.min_learning_rate)
-        elif kl < 0.5 * c.desired_kl:
-            self.learning_rate = min(self.learning_rate * 1.5, c.max_learning_rate)
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate
+    @torch.no_grad()
+    def _adapt_learning_rate(self, kl: Tensor) -> None:
+        """On the device: the host need not wait for the divergence."""
+        c, lr = self.config, self.learning_rate
+        if c.desired_kl > 0.0:
+            factor = torch.where(kl > 2.0 * c.desired_kl, 1 / 1.5, torch.where(kl < 0.5 * c.desired_kl, 1.5, 1.0))
+            lr.mul_(factor).clamp_(c.min_learning_rate, c.max_learning_rate)
 
     def policy(self) -> nn.Module:
-        """The deterministic part: obs (N, n) → μ(normalised obs) clipped to [−1, 1]."""
-        return DeterministicActor(self.actor, self.actor_norm if self.config.normalise_obs else None).cpu()
+        """The deterministic part: obs (N, n) → μ(normalised obs) clipped to [−1, 1]; with a GRU, its state too."""
+        return deployed_actor(self.actor, self.actor_norm if self.config.normalise_obs else None)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "log_std": self.log_std.detach().clone(),
             "optimizer": self.optimizer.state_dict(),
-            "learning_rate": self.learning_rate,
+            "learning_rate": self.learning_rate.item(),
             "meter": self.meter.state_dict(),
             "generator": self.generator.get_state(),
             "iteration": self.iteration,
+            "states": [self.actor_state.clone(), self.critic_state.clone()],
             "obs": None if self.obs is None else {name: o.clone() for name, o in self.obs.items()},
         }
 
@@ -317,10 +350,12 @@ class Ppo:
         with torch.no_grad():
             self.log_std.copy_(state["log_std"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.learning_rate = state["learning_rate"]
+        self.learning_rate.fill_(state["learning_rate"])
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate  # loading has put a copy there
         self.meter.load_state_dict(state["meter"])
         self.generator.set_state(state["generator"])
         self.iteration = state["iteration"]
+        self.actor_state, self.critic_state = (part.to(self.device) for part in state["states"])
         self.obs = None if state["obs"] is None else {name: o.to(self.device) for name, o in state["obs"].items()}
 
 
@@ -349,6 +384,7 @@ ALGORITHM = AlgorithmSpec(
     name="ppo",
     config_class=PpoConfig,
     create=Ppo,
+    distributed=True,
     shown=("episode/return", "episode/length", "episode/terminated", "policy/kl", "policy/std"),
     summary="PPO on many environments: adaptive KL, asymmetric critic, normaliser inside the exported policy",
 )

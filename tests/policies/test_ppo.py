@@ -84,10 +84,11 @@ def test_next_values_are_those_of_the_true_last_states_not_of_the_resets():
     env.step = recorded
     learned._begin(env)
     learned._collect(env)
+    learned._evaluate()
     cuts = 0
     for t, (final, cut) in enumerate(finals):
         alive = ~learned.rollout.terminated[t]
-        expected = learned._value(final).detach()
+        expected = learned._value(final, torch.zeros(6, 0))[0].detach()
         assert torch.allclose(learned.rollout.next_value[t][alive], expected[alive], atol=1e-5)
         if t + 1 < 30 and cut.any():
             cuts += int(cut.sum())
@@ -115,12 +116,12 @@ def test_clipped_value_loss_takes_the_worse_of_the_two_errors():
 def test_the_learning_rate_follows_the_divergence_within_its_bounds():
     learned, _ = learner(learning_rate=1e-3, desired_kl=0.01)
     for kl, expected in ((0.03, 1e-3 / 1.5), (0.012, 1e-3 / 1.5), (0.001, 1e-3)):
-        learned._adapt_learning_rate(kl)
-        assert learned.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+        learned._adapt_learning_rate(torch.tensor(kl))
+        assert learned.optimizer.param_groups[0]["lr"].item() == pytest.approx(expected)
     for kl, bound in ((1.0, 1e-5), (0.0, 1e-2)):
         for _ in range(50):
-            learned._adapt_learning_rate(kl)
-        assert learned.learning_rate == bound
+            learned._adapt_learning_rate(torch.tensor(kl))
+        assert learned.learning_rate.item() == pytest.approx(bound)
 
 
 def test_the_first_minibatch_starts_from_ratio_one():
