@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -17,12 +18,15 @@ from robot_rl.errors import MissingDependency, RobotRlError
 # In the order of the work; each is a module of robot_rl.commands.
 VERBS = ("list", "train", "eval", "export", "verify", "firmware", "run", "tune", "bench", "demo")
 
-# Which extra brings a package that a command may miss.
+# Packages that a command may miss, with the extra that brings them.
 _EXTRAS = {
-    "torch": "train", "onnxscript": "train", "rich": "train", "gymnasium": "sim", "scipy": "sim", "matplotlib": "train",
-    "cv2": "train", "imageio": "train", "imageio_ffmpeg": "train", "tensorboard": "train", "stable_baselines3": "train",
-    "rclpy": "ros",
+    "torch": "train", "onnxscript": "train", "tensorboard": "train", "stable_baselines3": "train",
+    "gymnasium": "sim", "scipy": "sim", "rclpy": "ros",
 }  # fmt: skip
+# Small ones that are worth having without PyTorch, with their names for pip.
+_ALONE = {"rich": "rich", "matplotlib": "matplotlib", "cv2": "opencv-python-headless", "imageio": "imageio",
+          "imageio_ffmpeg": "imageio-ffmpeg"}  # fmt: skip
+_NEED_TORCH = ("train", "export", "demo")
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
@@ -43,43 +47,67 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 the command's own "no", 2 an error, 130 interrupted."""
+    """Run one command.
+
+    Returns:
+        the exit status: 0 done, 1 the command's own "no", 2 an error, 130 interrupted, 141 nobody reads the output.
+    """
     # Small networks and batches run slower on several threads, and a thread pool is sized when numpy is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((w for w in words if w in VERBS), None)
     arguments = build_parser(verb).parse_args(words)
     try:
-        return importlib.import_module(f"robot_rl.commands.{arguments.verb}_command").main(arguments)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if arguments.debug or package not in _EXTRAS:
+        status = importlib.import_module(f"robot_rl.commands.{arguments.verb}_command").main(arguments)
+        if sys.stdout is not None:  # it is None where a shell closed it
+            sys.stdout.flush()
+        return status
+    except (RobotRlError, ImportError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
+        shown = None if arguments.debug else _explained(error, arguments.verb)
+        if shown is None:
             raise
-        missing = MissingDependency(f"the package '{package}'", f"robot-rl {arguments.verb}", _install(package))
-        return _failed(missing)
-    except RobotRlError as error:
-        if arguments.debug:
-            raise
-        return _failed(error)
-    except OSError as error:
-        if arguments.debug:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        return _failed(RobotRlError(f"{error.strerror or error}{where}"))
+        print(f"error: {shown}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def _install(package: str) -> str:
-    if package == "torch":
+def _nobody_reads() -> bool:
+    """Whether the reader of standard output has gone, as in `robot-rl list | head -1`; the rest is thrown away then."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    return gone
+
+
+def _explained(error: Exception, verb: str) -> object | None:
+    """What to tell about an error that the user can mend; None for one of ours, which keeps its traceback."""
+    if isinstance(error, RobotRlError):
+        return error
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        known = package in _EXTRAS or package in _ALONE
+        return (
+            MissingDependency(f"the package '{package}'", f"robot-rl {verb}", _install(package, verb))
+            if known
+            else None
+        )
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return f"not enough memory ({str(error).splitlines()[0]}); make num_envs, the replay or --episodes smaller"
+    return None
+
+
+def _install(package: str, verb: str) -> str:
+    if package == "torch" or verb in _NEED_TORCH:
         return "pip install torch==2.13.0 && pip install 'robot-rl[train]'"
-    return f"pip install 'robot-rl[{_EXTRAS[package]}]'"
-
-
-def _failed(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+    return f"pip install {_ALONE[package]}" if package in _ALONE else f"pip install 'robot-rl[{_EXTRAS[package]}]'"
 
 
 if __name__ == "__main__":

@@ -84,16 +84,28 @@ def from_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or does not hold keys at the top level.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration '{os.fspath(path)}' cannot be read: {error}") from error
-    data = _yaml(text, f"configuration '{os.fspath(path)}'")
+    data = parse_yaml(path)
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(f"configuration '{os.fspath(path)}' must hold 'key: value' lines, not {type(data).__name__}")
     return data
+
+
+def parse_yaml(path: str | os.PathLike[str]) -> Any:
+    """What a YAML file holds, whatever it is.
+
+    Raises:
+        ConfigError: the file cannot be read or is not YAML.
+    """
+    where = f"configuration '{os.fspath(path)}'"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror or error}") from error
+    return _yaml(text, where)
 
 
 def _overlaid(config: Any, changes: Mapping[str, Any], prefix: str, valid: list[str]) -> Any:
@@ -111,6 +123,9 @@ def _overlaid(config: Any, changes: Mapping[str, Any], prefix: str, valid: list[
                 raise UnknownName("configuration key", prefix + str(key), valid)
             nested.setdefault(name, {}).update({rest: value} if dot else value)
             continue
+        if _is_dataclass(current):
+            keys = ", ".join(f"{path}.{item.name}" for item in dataclasses.fields(current))
+            raise ConfigError(f"{path} is {value!r}; it is a section: set one of {keys}")
         replaced[name] = _in_range(_typed(value, hints[name], path), names[name].metadata, path)
     for name, inner in nested.items():
         replaced[name] = _overlaid(replaced.get(name, getattr(config, name)), inner, f"{prefix}{name}.", valid)

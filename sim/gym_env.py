@@ -1,7 +1,8 @@
 """Gymnasium faces of the registered tasks; importing this module registers them.
 
 `gymnasium.make("robot_rl/QuadrotorHover-v0")` is one environment in numpy, `make_vec(..., num_envs=N)` the whole batch;
-both take the task's options, for example `options={"delay.max": 0.02}`.
+both take the task's options, for example `options={"delay.max": 0.02}`. Gymnasium knows the tasks once robot_rl is
+imported after it; in any order of imports by `gymnasium.make("robot_rl.sim.gym_env:robot_rl/QuadrotorHover-v0")`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, NumericalError
 from robot_rl.protocols import BatchedEnv
 from robot_rl.sim.gym_registration import gym_id, register_all
 from robot_rl.sim.task_spec import make_env
@@ -40,6 +41,14 @@ def _numpy(tensor: torch.Tensor) -> Array:
 
 def _obs(tensor: torch.Tensor) -> Array:
     return np.clip(np.nan_to_num(_numpy(tensor), nan=0.0), -OBS_LIMIT, OBS_LIMIT).astype(np.float32)
+
+
+def _actions(given: Array) -> torch.Tensor:
+    """Raises NumericalError where a number is not finite: a vehicle would carry it on into every later reward."""
+    actions = torch.as_tensor(np.asarray(given, dtype=np.float32))
+    if not bool(torch.isfinite(actions).all()):
+        raise NumericalError(f"action {np.array2string(actions.numpy(), threshold=8)} is not finite; check the policy")
+    return actions
 
 
 class GymTask(gymnasium.Env[Array, Array]):
@@ -69,7 +78,7 @@ class GymTask(gymnasium.Env[Array, Array]):
         return _obs(obs["policy"][0]), {"critic_obs": _numpy(obs["critic"][0])}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        step = self.env.step(torch.as_tensor(np.asarray(action, dtype=np.float32))[None])
+        step = self.env.step(_actions(action)[None])
         info: dict[str, Any] = {f"cost/{k}": float(v[0]) for k, v in step.cost.items()}
         info["critic_obs"] = _numpy(step.final_obs["critic"][0])
         done = bool(step.terminated[0]), bool(step.truncated[0])
@@ -128,7 +137,7 @@ class GymVectorTask(VectorEnv[Array, Array, Array]):
         return _obs(obs["policy"]), {"critic_obs": _numpy(obs["critic"])}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        step = self.env.step(torch.as_tensor(np.asarray(actions, dtype=np.float32)))
+        step = self.env.step(_actions(actions))
         terminated, truncated = _numpy(step.terminated), _numpy(step.truncated)
         info: dict[str, Any] = {f"cost/{k}": _numpy(v) for k, v in step.cost.items()}
         info["critic_obs"] = _numpy(step.obs["critic"])

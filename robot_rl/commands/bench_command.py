@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from robot_rl.errors import UnknownName
+from robot_rl.errors import ConfigError, UnknownName
 
 HELP = "run a benchmark of the checkout"
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -23,6 +23,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         print("\n".join(available) or "no benchmarks: this is not a checkout")
         return 0
+    if not available:
+        raise ConfigError("there are no benchmarks here: they are part of a checkout, not of an installed package")
     if arguments.name not in available:
         raise UnknownName("benchmark", arguments.name, available)
     return subprocess.run([sys.executable, str(available[arguments.name]), *arguments.rest], check=False).returncode

@@ -7,6 +7,9 @@ import argparse
 from robot_rl import registry
 
 HELP = "robots, tasks, algorithms, base controllers, drivers and boards"
+MORE = {
+    "algorithm": "; and sb3:<Class>, any algorithm of Stable-Baselines3 with continuous actions, for example sb3:SAC",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     kinds = list(registry.KINDS) if arguments.kind is None else [_singular(arguments.kind)]
     for kind in kinds:
-        print(f"{kind}: {', '.join(registry.names(kind)) or 'none'}")
-    if "algorithm" in kinds:
-        print("           and sb3:<Class>, any algorithm of Stable-Baselines3, for example sb3:PPO")
+        print(f"{kind}: {', '.join(registry.names(kind)) or 'none'}{MORE.get(kind, '')}")
     return 0
 
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from robot_rl.commands.arguments import seed
+
 HELP = "train a policy; writes a run folder with checkpoints and metrics"
 
 
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="YAML with sections algorithm, task, runner")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

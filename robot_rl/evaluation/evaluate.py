@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,23 @@ def evaluate_table(
                 progress(target.name, chosen.title)
             results.append(evaluate(target, chosen, fewer if chosen.tracking else episodes, seed))
     return results
+
+
+def distinct(policies: Sequence[Any]) -> list[Target]:
+    """Load each; where two would have one name in the tables, files are called by their path.
+
+    Raises:
+        ConfigError: the same policy twice. Whatever loading a policy raises.
+    """
+    targets = [as_target(p) for p in policies]
+    names = [t.name for t in targets]
+    for target, given in zip(targets, policies, strict=True):
+        if names.count(target.name) > 1 and isinstance(given, (str, Path)) and not str(given).startswith("base:"):
+            target.name = str(given)
+    again = sorted({t.name for t in targets if [o.name for o in targets].count(t.name) > 1})
+    if again:
+        raise ConfigError(f"'{again[0]}' is given twice; each policy and baseline is flown once")
+    return targets
 
 
 @dataclass(frozen=True)

@@ -26,17 +26,22 @@ _SPREAD = {"full": (0.2, 1.0, 90.0), "gentle": (0.05, 0.2, 15.0), "rest": (0.0, 
 
 @dataclass(frozen=True)
 class Reference:
-    """Target at every control step. K steps; position m, velocity m/s, acceleration m/s², (K, 3), world frame."""
+    """Target at every control step. K steps; position m, velocity m/s, acceleration m/s², (K, 3), world frame.
+
+    Attributes:
+        ramp: s, after which tracking error counts.
+    """
 
     position: Floats
     velocity: Floats
     acceleration: Floats
     times: Floats
+    ramp: float = RAMP
 
     @property
     def settled(self) -> NDArray[np.bool_]:
         """(K,): after the ramp, from where tracking error counts."""
-        return self.times > RAMP
+        return self.times > self.ramp
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,21 @@ class Starts:
 
 def reference(scenario: Scenario) -> Reference:
     """Where the vehicle should be at t = 0, control_dt, … until the end of the episode (that moment included)."""
-    from robot_rl.sim.quadrotor.references import figure_eight
+    from robot_rl.sim.quadrotor.references import Waypoints, figure_eight
 
-    duration = RAMP + scenario.turns * scenario.period if scenario.tracking else scenario.duration
+    path = Waypoints(scenario.waypoints, scenario.speed) if scenario.task == "waypoints" else None
+    if path is not None:
+        duration = float(path.times[-1]) + 1.0
+    else:
+        duration = RAMP + scenario.turns * scenario.period if scenario.tracking else scenario.duration
     steps = round(duration / scenario.control_dt)
     times = scenario.control_dt * np.arange(steps + 1, dtype=np.float64)
     if not scenario.tracking:
         still = np.zeros((len(times), 3))
         return Reference(still, still, still, times)
+    if path is not None:
+        target = path.sample(np, times)
+        return Reference(target.pos.T, target.vel.T, target.acc.T, times, ramp=0.0)
     target = figure_eight(np, times, period=scenario.period, size=1.0, ramp=RAMP)
     return Reference(target.pos.T, target.vel.T, target.acc.T, times)
 
@@ -86,7 +98,8 @@ def starts(scenario: Scenario, count: int, rng: np.random.Generator) -> Starts:
 def plant(
     scenario: Scenario, count: int, seed: int | np.random.SeedSequence, copies: int = 1
 ) -> tuple[NumpyQuadrotor, Starts]:
-    """The simulator with `count` vehicles at their starts; the target of a hover is the origin.
+    """The simulator with `count` vehicles at their starts; the target of a hover is the origin, way points begin at
+    their first one.
 
     Args:
         copies: into how many blocks of equal starts and disturbances the vehicles fall; divides `count`.
@@ -122,7 +135,8 @@ def plant(
     dt = integration_step(scenario)
     sim = NumpyQuadrotor(vehicle, count, dt, int(sensor_seed.generate_state(1)[0]), options)
     rotor = vehicle.hover_rotor if scenario.start == "rest" else 0.5
-    sim.reset(begin.position, begin.quat_wxyz, begin.velocity, begin.body_rate, rotor * ROTOR_SPEED_MAX)
+    origin = np.asarray(scenario.waypoints[0] if scenario.waypoints else (0.0, 0.0, 0.0))
+    sim.reset(begin.position + origin, begin.quat_wxyz, begin.velocity, begin.body_rate, rotor * ROTOR_SPEED_MAX)
     return sim, begin
 
 

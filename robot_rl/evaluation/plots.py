@@ -13,7 +13,7 @@ from robot_rl.errors import MissingDependency
 from robot_rl.evaluation.evaluate import EvalResult
 from robot_rl.evaluation.margins import Margin
 from robot_rl.evaluation.metrics import BOX
-from robot_rl.evaluation.report import EvalReport, margin_text
+from robot_rl.evaluation.report import EvalReport, centimetres, margin_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,9 @@ def save_plots(report: EvalReport, folder: Path) -> list[Path]:
         written.append(plot_trajectories(hover, folder / f"trajectories_{hover.scenario.name}.png"))
         same = [r for r in report.results if r.scenario.name == hover.scenario.name and r.summary is not None]
         written.append(plot_errors(same, folder / f"error_{hover.scenario.name}.png"))
+    for path in (r for r in mine if r.scenario.task == "waypoints"):
+        same = [r for r in report.results if r.scenario.name == path.scenario.name and r.summary is not None]
+        written.append(plot_waypoints(same, folder / f"{path.scenario.name}.png"))
     for eight in (r for r in mine if r.scenario.name in ("eight-5.5s", "eight-3.5s")):
         same = [r for r in report.results if r.scenario.name == eight.scenario.name and r.summary is not None]
         written.append(plot_figure_eight(same, folder / f"{eight.scenario.name}.png"))
@@ -128,6 +131,39 @@ def plot_figure_eight(results: Sequence[EvalResult], path: Path) -> Path:
     return path
 
 
+def plot_waypoints(results: Sequence[EvalResult], path: Path) -> Path:
+    """Flown path from above and from the side against the way points, and the error over time."""
+    with _figure(1, 3, (13, 4.2)) as (figure, axes):
+        views = tuple(zip(axes, ((0, 1), (0, 2)), (("x", "y"), ("x", "z")), strict=False))
+        for colour, result in zip(COLOURS, results, strict=False):
+            assert result.sample is not None and result.summary is not None
+            position = result.sample.position
+            for ax, (i, j), _ in views:
+                for k in range(min(5, position.shape[1])):
+                    ax.plot(position[:, k, i], position[:, k, j], color=colour, linewidth=0.9, alpha=0.6)
+            low, median, high = np.percentile(np.minimum(100 * result.distance, 1e4), (5, 50, 95), axis=1)
+            label = f"{result.policy}, RMSE {centimetres(result.summary.rmse.value)}"
+            axes[2].plot(result.times, median, color=colour, label=label)
+            axes[2].fill_between(result.times, low, high, color=colour, alpha=0.15, linewidth=0)
+        scenario, points = results[0].scenario, np.asarray(results[0].scenario.waypoints)
+        reference = results[0].sample.reference  # type: ignore[union-attr]
+        margin = 0.1 * max(1.0, float(np.ptp(reference, axis=0).max()))
+        for ax, (i, j), labels in views:
+            ax.plot(reference[:, i], reference[:, j], "--", color=INK, linewidth=1.2, zorder=5)
+            ax.plot(points[:, i], points[:, j], "o", color=INK, markersize=4, zorder=6)
+            limits = [(reference[:, k].min() - margin, reference[:, k].max() + margin) for k in (i, j)]
+            ax.set(xlabel=f"{labels[0]} [m]", ylabel=f"{labels[1]} [m]", xlim=limits[0], ylim=limits[1])
+            ax.set_aspect("equal")
+        for ax, title in zip(axes, ("from above", "from the side", "median and 5th to 95th percentile"), strict=True):
+            ax.set_title(title)
+        top = max(5.0, *(float(np.percentile(np.minimum(100 * r.distance, 300), 98)) for r in results))
+        axes[2].set(xlabel="time [s]", ylabel="distance to reference [cm]", ylim=(0, 1.3 * top))
+        axes[2].legend()
+        figure.suptitle(scenario.title)
+        figure.savefig(path)
+    return path
+
+
 def plot_scenarios(report: EvalReport, path: Path) -> Path:
     """Success with its 95 % interval for every scenario and policy: the stress table as a picture."""
     scenarios = list(dict.fromkeys(r.scenario.title for r in report.results))
@@ -145,7 +181,7 @@ def plot_scenarios(report: EvalReport, path: Path) -> Path:
         ax.set_yticks(range(len(scenarios)), scenarios)
         ax.invert_yaxis()
         ax.axvline(95, color=INK, linewidth=0.8, linestyle=":")
-        ax.set(xlim=(-2, 102), xlabel="success [%]: inside ±0.6 m, or figure-eight completed; bars are 95 % intervals")
+        ax.set(xlim=(-2, 102), xlabel="success [%]: inside ±0.6 m, or path completed; bars are 95 % intervals")
         figure.legend(loc="outside upper center", ncols=4)
         figure.savefig(path)
     return path
@@ -188,7 +224,7 @@ def _figure(
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingDependency("matplotlib", "drawing plots", "pip install 'robot-rl[train]'") from error
+        raise MissingDependency("matplotlib", "drawing plots", "pip install matplotlib") from error
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size)
         FigureCanvasAgg(figure)

@@ -93,15 +93,15 @@ def recovery_table(report: EvalReport) -> Table:
             centimetres(s.steady_error_p95),
             f"{s.effort:.3f}",
             f"{s.command_change:.4f}",
-            f"{s.body_rate:.3f} rad/s",
+            body_rate(s.body_rate),
             f"{s.call_microseconds / s.batch:.1f} µs",
         )
     return table
 
 
 def tracking_table(report: EvalReport) -> Table:
-    """Figure-eights: completed, RMSE with interval, worst error."""
-    table = _table("Tracking a figure-eight of 2 m × 1 m")
+    """Figure-eights and way points: completed, RMSE with interval, worst error."""
+    table = _table("Tracking (figure-eights are 2 m × 1 m)")
     for heading in ("completed", "RMSE", "95 % interval", "largest error", "effort u²", "Δu", "|ω| rms"):
         table.add_column(heading, justify="right")
     for result in (r for r in report.results if r.scenario.tracking):
@@ -118,7 +118,7 @@ def tracking_table(report: EvalReport) -> Table:
             centimetres(float(result.episodes.max_error.max())),
             f"{s.effort:.3f}",
             f"{s.command_change:.4f}",
-            f"{s.body_rate:.3f} rad/s",
+            body_rate(s.body_rate),
         )
     return table
 
@@ -193,6 +193,11 @@ def centimetres(metres: float) -> str:
     if math.isnan(metres):
         return "–"
     return "crash" if math.isinf(metres) else f"{100 * metres:.2f} cm"
+
+
+def body_rate(rate: float) -> str:
+    """`0.018 rad/s`; `–` where every vehicle was lost."""
+    return "–" if math.isnan(rate) else f"{rate:.3f} rad/s"
 
 
 def _table(title: str) -> Table:

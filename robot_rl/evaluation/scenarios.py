@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 FORCE_STD = 0.027 * 9.81 / 20
 TORQUE_STD = 0.027 * 9.81 / 10_000
 
+TASKS = ("hover", "figure-eight", "waypoints")
+LONGEST_PATH = 120.0  # s: every step of every vehicle is kept in memory
+
 
 @dataclass(frozen=True)
 class Scenario:
     """One test. Factors multiply the numbers of the parameter set `vehicle`; times in s, lengths in m.
 
     Attributes:
-        task: `hover` (stay at the origin from random starts) or `figure-eight` (follow it from rest).
+        task: `hover` (stay at the origin from random starts), `figure-eight` or `waypoints` (follow them from rest).
         start: `full` is L2F's reset distribution; `gentle` starts near the target and nearly upright; `rest` on it.
-        duration: of a hover; a figure-eight takes its ramp of 2 s and then `turns` times `period`.
+        duration: of a hover; a figure-eight takes its ramp of 2 s and then `turns` times `period`; way points take as
+            long as `speed` says and a second at the last one.
         period: of the figure-eight of 2 m × 1 m.
+        waypoints: points (x, y, z) in m, the first one is the start; speed: m/s, mean on a leg.
         tau: sets both motor lags, where given; tau_factor multiplies them.
         delay: command delay; latency: age of the sensed signals. Multiples of 2 ms.
         position_bias: constant error of the sensed position per axis; rate_bias: of the body rate, rad/s.
@@ -59,10 +64,12 @@ class Scenario:
     ground: float | None = None
     wind: float = 0.0
     disturbance: float = 1.0
+    waypoints: tuple[tuple[float, float, float], ...] = ()
+    speed: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.task not in ("hover", "figure-eight"):
-            raise UnknownName("evaluation task", self.task, ("hover", "figure-eight"))
+        if self.task not in TASKS:
+            raise UnknownName("evaluation task", self.task, TASKS)
         if self.start not in ("full", "gentle", "rest"):
             raise UnknownName("start distribution", self.start, ("full", "gentle", "rest"))
         if not (0 < self.control_dt <= 0.05 and self.duration >= 1.5 and self.period >= 1.0):
@@ -73,11 +80,23 @@ class Scenario:
         for time in (self.delay, self.latency):
             if time < 0 or abs(time / 0.002 - round(time / 0.002)) > 1e-6:
                 raise ConfigError(f"scenario {self.name}: delay and latency must be multiples of 0.002 s, got {time}")
+        if self.task == "waypoints":
+            self._check_path()
+
+    def _check_path(self) -> None:
+        from robot_rl.sim.quadrotor.references import Waypoints
+
+        length = float(Waypoints(self.waypoints, self.speed).times[-1])
+        if length > LONGEST_PATH:
+            raise ConfigError(
+                f"scenario {self.name}: the way points take {length:.0f} s at {self.speed:g} m/s; at most "
+                f"{LONGEST_PATH:.0f} s are flown: raise the speed or split the path"
+            )
 
     @property
     def tracking(self) -> bool:
         """Whether a moving reference is followed."""
-        return self.task == "figure-eight"
+        return self.task != "hover"
 
     def but(self, **changes: object) -> Scenario:
         """The same with some fields changed."""

@@ -15,7 +15,7 @@ from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.evaluation.evaluate import compare, evaluate_table
 from robot_rl.evaluation.margins import AXES, Axis, _bisected, margins
 from robot_rl.evaluation.plots import save_plots
-from robot_rl.evaluation.report import EvalReport, centimetres, margin_text, tables, to_json, write_csv
+from robot_rl.evaluation.report import EvalReport, body_rate, centimetres, margin_text, tables, to_json, write_csv
 from robot_rl.evaluation.scenarios import scenario
 from robot_rl.evaluation.tune import OBJECTIVE, Objective, tune_controller
 from robot_rl.policies.base.pid import PidConfig, PidController
@@ -131,3 +131,7 @@ def test_tuning_refuses_what_it_cannot_tune() -> None:
         tune_controller("mellinger")
     with pytest.raises(ConfigError, match="at least 13 evaluations, got 3"):
         tune_controller("pid", budget=3)
+
+
+def test_body_rate_of_vehicles_that_were_all_lost_is_a_dash() -> None:
+    assert body_rate(float("nan")) == "–" and body_rate(0.5) == "0.500 rad/s"

@@ -51,6 +51,8 @@ COMPOSING = Layer(
     folders=set(LINKED),
 )
 EXCEPTIONS: dict[str, Layer] = {
+    # Tells a Gymnasium that is already loaded which tasks there are.
+    "robot_rl": Layer(always={"numpy"}, folders={"sim"}),
     "robot_rl.observer": Layer(always={"numpy", "torch"}),
     # A face for one library, imported by whoever asks for that library.
     "robot_rl.policies.sb3_vec_env": Layer(always={"numpy", "torch", "gymnasium", "stable_baselines3"}),

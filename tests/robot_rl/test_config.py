@@ -110,7 +110,7 @@ def test_a_value_is_replaced_and_typed(key: str, given_value: Any, expected: Any
         ("fast", 1, "it must be true or false"),
         ("fast", "true", "it must be true or false"),
         ("weights", {"a": "b"}, "weights.a is 'b'"),
-        ("network", 3, "network is 3 (int); it must be Network"),
+        ("network", 3, "network is 3; it is a section: set one of network."),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_path(key: str, value: Any, message: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, NumericalError
 from robot_rl.registry import names
 from robot_rl.sim.gym_env import gym_id, register_all
 
@@ -40,6 +40,30 @@ def test_registration_alone_loads_no_torch() -> None:
         "register_all(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("imports", "name"),
+    [
+        ("gymnasium, robot_rl", HOVER),
+        ("gymnasium", f"robot_rl:{HOVER}"),
+        ("robot_rl, gymnasium", f"robot_rl.sim.gym_env:{HOVER}"),
+    ],
+)
+def test_gymnasium_finds_the_task_in_this_order_of_imports(imports: str, name: str) -> None:
+    code = f"import {imports}; gymnasium.spec({name!r}) if ':' not in {name!r} else gymnasium.make({name!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_action_that_is_not_finite_is_refused(bad: float) -> None:
+    one, many = gymnasium.make(HOVER).unwrapped, gymnasium.make_vec(HOVER, num_envs=2)
+    one.reset(seed=0)
+    many.reset(seed=0)
+    with pytest.raises(NumericalError, match="action"):
+        one.step(np.array([0, bad, 0, 0], np.float32))
+    with pytest.raises(NumericalError, match="action"):
+        many.step(np.array([[0, 0, 0, 0], [0, 0, bad, 0]], np.float32))
 
 
 def test_episode_ends_and_starts_again() -> None:
