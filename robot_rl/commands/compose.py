@@ -54,7 +54,9 @@ def sections(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def make_environment(task: TaskSpec, spec: AlgorithmSpec, num_envs: int, seed: int, changes: Mapping[str, Any]) -> Any:
+def make_environment(
+    task: TaskSpec, spec: AlgorithmSpec, num_envs: int, seed: int, changes: Mapping[str, Any], device: str = "cpu"
+) -> Any:
     """The environment an algorithm trains in: differentiable for gradient training, else the task's batched one."""
     if spec.task_overrides.get("differentiable"):
         from robot_rl.sim.quadrotor.analytic import AnalyticConfig, AnalyticFlight
@@ -62,7 +64,7 @@ def make_environment(task: TaskSpec, spec: AlgorithmSpec, num_envs: int, seed: i
         vehicle = registry.load("robot", task.robot).parameters(None)
         return AnalyticFlight(vehicle, num_envs, overlay(AnalyticConfig(), changes))
     merged = {**spec.task_overrides, **changes}
-    return task.overridden(merged).make(num_envs, seed)
+    return task.overridden(merged).make(num_envs, seed, device)
 
 
 def load_trained(folder: Path) -> Trained:
