@@ -62,15 +62,16 @@ class Physics(Protocol):
     def set_state(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put simulations `ids` (k,) into states (k, nq), (k, nv), at rest in every other respect.
 
-        Applied forces, activations and the solver's warm start are cleared and the derived values refreshed.
+        Applied forces, activations and the solver's warm start are cleared and the derived values refreshed; readings
+        of forces and accelerations are 0 until the next step. `ids` name no simulation twice.
         """
         ...
 
     def set_field(self, ids: Tensor, name: str, values: Tensor) -> None:
         """Give simulations `ids` (k,) their own values (k, *shape of the field) of an `MjModel` field.
 
-        Constants that follow from masses and inertias are brought up to date at the next `set_state` of these
-        simulations.
+        Constants that follow from masses and inertias are brought up to date at the latest at the next `set_state` of
+        these simulations.
 
         Raises:
             UnknownName: the backend cannot vary this field; the message lists those it can.

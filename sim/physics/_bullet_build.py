@@ -1,0 +1,259 @@
+"""Builds in PyBullet what a compiled MuJoCo model describes, as far as PyBullet can.
+
+Trees of moving bodies become Bullet multibodies: a tree with a free joint has its first body as base, a tree that
+hangs on the world gets a massless fixed base. A link's frame is its body's, moved to the joint's anchor; inertial
+frames are MuJoCo's, so masses, inertias and joint positions are those of the model.
+"""
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from robot_rl.errors import ConfigError
+
+_GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
+_SHAPES = (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_SPHERE, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_BOX)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One moving MuJoCo body in Bullet: multibody `unique`, link `index` (−1: its base), joint `joint` (−1: welded)."""
+
+    body: int
+    unique: int
+    index: int
+    joint: int
+
+
+def check_supported(model: mujoco.MjModel) -> None:
+    """Raises ConfigError that names everything in the model that PyBullet, or this conversion, cannot do."""
+    moving = model.body_weldid != 0
+    colliding = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+    shapes = {_GEOM(int(t)).name for t in model.geom_type[colliding] if int(t) not in [int(s) for s in _SHAPES]}
+    trouble = {
+        "height fields": model.nhfield > 0,
+        "tendons": model.ntendon > 0,
+        "equality constraints": model.neq > 0,
+        "mocap bodies": model.nmocap > 0,
+        "flexible bodies": model.nflex > 0,
+        "actuators with activation": model.na > 0,
+        "contact pairs (<pair>)": model.npair > 0,
+        f"collision shapes {', '.join(sorted(shapes))}": bool(shapes),
+        "ball joints": bool((model.jnt_type == _JOINT.mjJNT_BALL).any()),
+        "bodies with several joints": bool((model.body_jntnum > 1).any()),
+        "actuators on something other than a joint": bool((model.actuator_trntype != mujoco.mjtTrn.mjTRN_JOINT).any()),
+        "moving planes": bool((moving[model.geom_bodyid] & colliding & (model.geom_type == _GEOM.mjGEOM_PLANE)).any()),
+    }
+    found = [name for name, there in trouble.items() if there]
+    if found:
+        raise ConfigError(f"physics 'pybullet' has no {'; no '.join(found)}; choose 'mujoco' for this model")
+
+
+def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> list[Link]:
+    """Fill the empty world of `client`; `data` must be forwarded at `model.qpos0`.
+
+    Returns:
+        The moving bodies, parents before children.
+    """
+    client.setGravity(*model.opt.gravity)
+    client.setPhysicsEngineParameter(
+        fixedTimeStep=float(model.opt.timestep), numSolverIterations=200, numSubSteps=0, solverResidualThreshold=0.0,
+        deterministicOverlappingPairs=1, enableConeFriction=1, restitutionVelocityThreshold=10.0,
+    )  # fmt: skip
+    members = [(-1, geom, body) for geom, body in _statics(client, model, data)]
+    links: list[Link] = []
+    for body in range(1, model.nbody):
+        if model.body_weldid[body] != 0 and model.body_weldid[model.body_parentid[body]] == 0:
+            links += _tree(client, model, data, body)
+    for link in links:
+        _dynamics(client, model, link)
+    _collisions(client, model, links, members)
+    return links
+
+
+def _statics(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> list[tuple[int, int]]:
+    """(geom, unique) of every immovable colliding geom."""
+    made: list[tuple[int, int]] = []
+    for geom in range(model.ngeom):
+        if model.body_weldid[model.geom_bodyid[geom]] == 0 and _collides(model, geom):
+            quat = np.zeros(4)
+            mujoco.mju_mat2Quat(quat, data.geom_xmat[geom])
+            shape = client.createCollisionShape(**_shape(client, model, geom))
+            unique = client.createMultiBody(0.0, shape, -1, data.geom_xpos[geom].tolist(), _xyzw(quat))
+            client.changeDynamics(unique, -1, lateralFriction=_static_friction(model, geom), restitution=0.0)
+            made.append((geom, unique))
+    return made
+
+
+def _tree(client: Any, model: mujoco.MjModel, data: mujoco.MjData, root: int) -> list[Link]:
+    bodies = [b for b in range(root, model.nbody) if _below(model, b, root)]
+    free = _joint(model, root) >= 0 and model.jnt_type[_joint(model, root)] == _JOINT.mjJNT_FREE
+    parent = int(model.body_parentid[root])
+    base: dict[str, Any] = {
+        "baseMass": 0.0, "basePosition": data.xpos[parent].tolist(), "baseOrientation": _xyzw(data.xquat[parent]),
+    }  # fmt: skip
+    if free:
+        base = {
+            "baseMass": float(model.body_mass[root]),
+            "baseCollisionShapeIndex": _compound(client, model, root, np.zeros(3)),
+            "basePosition": data.xpos[root].tolist(), "baseOrientation": _xyzw(data.xquat[root]),
+            "baseInertialFramePosition": model.body_ipos[root].tolist(),
+            "baseInertialFrameOrientation": _xyzw(model.body_iquat[root]),
+        }  # fmt: skip
+    rest = bodies[1:] if free else bodies
+    index = {body: i for i, body in enumerate(rest)}
+    kinds, axes = zip(*(_joint_kind(client, model, b) for b in rest), strict=True) if rest else ((), ())
+    unique = client.createMultiBody(
+        **base,
+        linkMasses=[float(model.body_mass[b]) for b in rest],
+        linkCollisionShapeIndices=[_compound(client, model, b, _anchor(model, b)) for b in rest],
+        linkVisualShapeIndices=[-1] * len(rest),
+        linkPositions=[_place(model, b, root if free else -1) for b in rest],
+        linkOrientations=[_xyzw(model.body_quat[b]) for b in rest],
+        linkInertialFramePositions=[(model.body_ipos[b] - _anchor(model, b)).tolist() for b in rest],
+        linkInertialFrameOrientations=[_xyzw(model.body_iquat[b]) for b in rest],
+        linkParentIndices=[index.get(int(model.body_parentid[b]), -1) + 1 for b in rest],
+        linkJointTypes=list(kinds),
+        linkJointAxis=list(axes),
+        flags=client.URDF_USE_SELF_COLLISION | client.URDF_USE_SELF_COLLISION_INCLUDE_PARENT,
+    )
+    # Properties of the whole multibody; in one call with a link's they would make Bullet ignore the link's.
+    client.changeDynamics(unique, -1, linearDamping=0.0, angularDamping=0.0)
+    client.changeDynamics(unique, -1, maxJointVelocity=1e6)
+    client.changeDynamics(unique, -1, activationState=client.ACTIVATION_STATE_DISABLE_SLEEPING)
+    own = [Link(root, unique, -1, _joint(model, root))] if free else []
+    return own + [Link(b, unique, index[b], _joint(model, b)) for b in rest]
+
+
+def _place(model: mujoco.MjModel, body: int, base: int) -> list[float]:
+    """Position of the link's frame in its parent's."""
+    rotated, parent = np.zeros(3), int(model.body_parentid[body])
+    mujoco.mju_rotVecQuat(rotated, _anchor(model, body), model.body_quat[body])
+    shift = np.zeros(3) if parent == base or model.body_weldid[parent] == 0 else _anchor(model, parent)
+    return (model.body_pos[body] + rotated - shift).tolist()
+
+
+def _dynamics(client: Any, model: mujoco.MjModel, link: Link) -> None:
+    geoms = [g for g in _geoms(model, link.body) if _collides(model, g)]
+    friction = max((float(model.geom_friction[g, 0]) for g in geoms), default=1.0)
+    client.changeDynamics(
+        link.unique, link.index, mass=float(model.body_mass[link.body]),
+        localInertiaDiagonal=model.body_inertia[link.body].tolist(), lateralFriction=friction**0.5,
+        rollingFriction=0.0, spinningFriction=0.0, restitution=0.0, jointDamping=0.0,
+    )  # fmt: skip
+    if link.index < 0 or link.joint < 0:
+        return
+    dof, reference = model.jnt_dofadr[link.joint], float(model.qpos0[model.jnt_qposadr[link.joint]])
+    if model.jnt_limited[link.joint]:
+        low, high = (float(x) - reference for x in model.jnt_range[link.joint])
+        client.changeDynamics(link.unique, link.index, jointLowerLimit=low, jointUpperLimit=high)
+    # A motor that wants speed 0 and has little force: dry friction. Force 0 switches Bullet's default motor off.
+    client.setJointMotorControl2(
+        link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=0.0, force=float(model.dof_frictionloss[dof])
+    )
+
+
+def _collisions(client: Any, model: mujoco.MjModel, links: list[Link], statics: list[tuple[int, int, int]]) -> None:
+    """MuJoCo's rules for which shapes may touch, pair by pair."""
+    for i, a in enumerate(links):
+        for b in links[:i]:
+            allowed = _may_touch(model, _geoms(model, a.body), _geoms(model, b.body)) and not _related(model, a, b)
+            client.setCollisionFilterPair(a.unique, b.unique, a.index, b.index, int(allowed))
+        for _, geom, unique in statics:
+            allowed = _may_touch(model, _geoms(model, a.body), [geom])
+            client.setCollisionFilterPair(a.unique, unique, a.index, -1, int(allowed))
+
+
+def _related(model: mujoco.MjModel, a: Link, b: Link) -> bool:
+    """Welded together, or parent and child, or excluded."""
+    first, second = int(model.body_weldid[a.body]), int(model.body_weldid[b.body])
+    parents = (int(model.body_weldid[model.body_parentid[first]]), int(model.body_weldid[model.body_parentid[second]]))
+    excluded = (min(a.body, b.body) << 16) + max(a.body, b.body) in model.exclude_signature
+    return first == second or parents[0] == second or parents[1] == first or excluded
+
+
+def _may_touch(model: mujoco.MjModel, first: list[int], second: list[int]) -> bool:
+    kind, partner = model.geom_contype, model.geom_conaffinity
+    return any(kind[g] & partner[h] or kind[h] & partner[g] for g in first for h in second)
+
+
+def _static_friction(model: mujoco.MjModel, geom: int) -> float:
+    """Bullet multiplies two coefficients, MuJoCo takes the larger, or that of the geom with priority.
+
+    So each shape gets its root, and a static geom with priority what yields its own μ against the median shape.
+    """
+    own = float(model.geom_friction[geom, 0])
+    moving = [g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] != 0 and _collides(model, g)]
+    if not moving:
+        return own**0.5
+    usual = float(np.median(model.geom_friction[moving, 0]))
+    priority = model.geom_priority[geom] > model.geom_priority[moving].max()
+    return own / usual**0.5 if priority else max(own, usual) / usual**0.5
+
+
+def _compound(client: Any, model: mujoco.MjModel, body: int, anchor: np.ndarray) -> int:
+    shapes = [_shape(client, model, g) for g in _geoms(model, body) if _collides(model, g)]
+    geoms = [g for g in _geoms(model, body) if _collides(model, g)]
+    if not shapes:
+        return -1
+    return client.createCollisionShapeArray(
+        shapeTypes=[s["shapeType"] for s in shapes],
+        radii=[s.get("radius", 0.5) for s in shapes],
+        halfExtents=[s.get("halfExtents", [1.0, 1.0, 1.0]) for s in shapes],
+        lengths=[s.get("height", 1.0) for s in shapes],
+        collisionFramePositions=[(model.geom_pos[g] - anchor).tolist() for g in geoms],
+        collisionFrameOrientations=[_xyzw(model.geom_quat[g]) for g in geoms],
+    )
+
+
+def _shape(client: Any, model: mujoco.MjModel, geom: int) -> dict[str, Any]:
+    size, kind = [float(x) for x in model.geom_size[geom]], int(model.geom_type[geom])
+    if kind == _GEOM.mjGEOM_PLANE:
+        return {"shapeType": client.GEOM_PLANE, "planeNormal": [0.0, 0.0, 1.0]}
+    if kind == _GEOM.mjGEOM_BOX:
+        return {"shapeType": client.GEOM_BOX, "halfExtents": size}
+    if kind == _GEOM.mjGEOM_SPHERE:
+        return {"shapeType": client.GEOM_SPHERE, "radius": size[0]}
+    name = "GEOM_CAPSULE" if kind == _GEOM.mjGEOM_CAPSULE else "GEOM_CYLINDER"
+    return {"shapeType": getattr(client, name), "radius": size[0], "height": 2.0 * size[1]}
+
+
+def _joint_kind(client: Any, model: mujoco.MjModel, body: int) -> tuple[int, list[float]]:
+    joint = _joint(model, body)
+    if joint < 0:
+        return client.JOINT_FIXED, [0.0, 0.0, 1.0]
+    hinge = model.jnt_type[joint] == _JOINT.mjJNT_HINGE
+    return (client.JOINT_REVOLUTE if hinge else client.JOINT_PRISMATIC), model.jnt_axis[joint].tolist()
+
+
+def _below(model: mujoco.MjModel, body: int, root: int) -> bool:
+    while body > root:
+        body = int(model.body_parentid[body])
+    return body == root
+
+
+def _joint(model: mujoco.MjModel, body: int) -> int:
+    return int(model.body_jntadr[body]) if model.body_jntnum[body] > 0 else -1
+
+
+def _anchor(model: mujoco.MjModel, body: int) -> np.ndarray:
+    return model.jnt_pos[_joint(model, body)] if _joint(model, body) >= 0 else np.zeros(3)
+
+
+def _geoms(model: mujoco.MjModel, body: int) -> list[int]:
+    first = int(model.body_geomadr[body])
+    return list(range(first, first + int(model.body_geomnum[body]))) if first >= 0 else []
+
+
+def _collides(model: mujoco.MjModel, geom: int) -> bool:
+    return bool(model.geom_contype[geom] or model.geom_conaffinity[geom])
+
+
+def _xyzw(quat: np.ndarray) -> list[float]:
+    """Bullet's order of MuJoCo's quaternion."""
+    return [float(quat[1]), float(quat[2]), float(quat[3]), float(quat[0])]
