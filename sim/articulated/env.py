@@ -168,6 +168,11 @@ class ArticulatedEnv:
         start, size = self._sensor_slices[name]
         return self.physics.sensordata[:, start : start + size]
 
+    def force_sensor(self, name: str) -> Tensor:
+        """The same for a sensor of forces or accelerations, at no cost between the physics steps of a control step."""
+        start, size = self._sensor_slices[name]
+        return self.physics.raw_sensordata[:, start : start + size]
+
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """U(low, high) of that shape from the environment's generator."""
         return low + (high - low) * torch.rand(*shape, generator=self._generator, device=self.device)

@@ -49,6 +49,13 @@ class Physics(Protocol):
         ...
 
     @property
+    def raw_sensordata(self) -> Tensor:
+        """(N, nsensordata) as the last step left it, at no cost: forces and accelerations as in `sensordata`, positions
+        and velocities of the state before that step.
+        """
+        ...
+
+    @property
     def unstable(self) -> Tensor:
         """(N,) bool: the simulation has diverged or raised an error since its last `set_state`; its values are finite
         but mean nothing.

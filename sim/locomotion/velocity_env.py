@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,9 @@ class VelocityEnv(ArticulatedEnv):
         self.touched_down = torch.zeros_like(self.contact)
         self.air_time = torch.zeros(n, feet, device=device)
         self.peak_force = torch.zeros(n, device=device)
-        limits = torch.tensor([self.model.joint(j).range for j in self.robot.joints], dtype=torch.float32).to(device)
+        limits = torch.tensor(
+            np.array([self.model.joint(j).range for j in self.robot.joints]), dtype=torch.float32, device=device
+        )
         middle, half = limits.mean(1), 0.5 * (limits[:, 1] - limits[:, 0])
         self._soft = (middle - SOFT_LIMIT * half, middle + SOFT_LIMIT * half)
         self._pose_weight = torch.tensor([0.1 if "calf" in j else 1.0 for j in self.robot.joints], device=device)
@@ -84,7 +87,7 @@ class VelocityEnv(ArticulatedEnv):
 
     def foot_force(self) -> Tensor:
         """(N, F) N, magnitude of the net force of the ground on each foot."""
-        return torch.stack([self.sensor(f"{foot}_force").norm(dim=1) for foot in self.robot.feet], dim=1)
+        return torch.stack([self.force_sensor(f"{foot}_force").norm(dim=1) for foot in self.robot.feet], dim=1)
 
     def task_signals(self) -> dict[str, Tensor]:
         return {
