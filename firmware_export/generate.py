@@ -55,7 +55,7 @@ def generate(
         out_dir: folder to write; it appears complete or not at all.
         name: prefix of files and of all C names.
         board: also write start-up code, linker script, serial program and Makefile for this board.
-        overwrite: replace a folder that is not empty.
+        overwrite: replace a folder that holds generated firmware, whatever else lies in it.
         defaults: what to assume about a file without a contract.
 
     Raises:
@@ -63,17 +63,14 @@ def generate(
         ContractError: the policy file is damaged.
         UnknownName: there is no such board.
     """
-    target = Path(out_dir)
-    if target.exists() and not target.is_dir():
-        raise ExportError(f"'{target}' is a file; give a folder")
-    if target.exists() and any(target.iterdir()) and not overwrite:
-        raise ExportError(f"folder '{target}' is not empty; choose another or ask for it to be replaced (overwrite)")
+    target = Path(out_dir).resolve()  # a link stays, the folder behind it is written
+    _check_target(target, Path(out_dir), overwrite)
     source = PolicySource(load_policy(policy_path, name, defaults))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise ExportError(f"cannot write into '{target.parent}': {error.strerror}") from error
+        raise ExportError(f"cannot write into '{target.parent}': {error.strerror}; choose another with -o") from error
     try:
         report = _write(source, aside, name, board)
         aside.chmod(0o755)
@@ -83,6 +80,24 @@ def generate(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return report
+
+
+def _check_target(target: Path, given: Path, overwrite: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise ExportError(f"'{given}' is a file; give a folder")
+    if target in (Path.cwd(), *Path.cwd().parents):
+        raise ExportError(f"'{given}' is the folder you are in, or one above it; give a folder inside it")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise ExportError(
+            f"folder '{given}' is not empty; choose another with -o, or ask for it to be replaced (--force, overwrite)"
+        )
+    if not (target / INTERFACE_FILE).is_file():
+        raise ExportError(
+            f"folder '{given}' holds other things than generated firmware (there is no {INTERFACE_FILE}) and is not "
+            "replaced; choose another"
+        )
 
 
 def sources_of(source: Path, scratch: Path) -> tuple[Path, Interface]:
@@ -136,12 +151,13 @@ def _write_policy(source: PolicySource, folder: Path, name: str, measured: list[
 def _replace(aside: Path, target: Path) -> None:
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        os.rename(target, old / target.name)
         try:
-            os.rename(aside, target)
-        except OSError:
-            os.rename(old / target.name, target)
-            raise
+            os.rename(target, old / target.name)
+            try:
+                os.rename(aside, target)
+            except OSError:
+                os.rename(old / target.name, target)
+                raise
         finally:
             shutil.rmtree(old, ignore_errors=True)
     else:

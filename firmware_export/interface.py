@@ -28,7 +28,11 @@ _KEYWORDS = frozenset(
         """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while class new
-    this delete private public protected template virtual namespace operator bool true false
+    this delete private public protected template virtual namespace operator bool true false alignas alignof and and_eq
+    asm bitand bitor catch char16_t char32_t char8_t compl concept const_cast consteval constexpr constinit co_await
+    co_return co_yield decltype dynamic_cast explicit export friend mutable noexcept not not_eq nullptr or or_eq
+    reinterpret_cast requires static_assert static_cast thread_local throw try typeid typename typeof using wchar_t xor
+    xor_eq errno complex imaginary unix linux i386
 """,
     )
 )
@@ -160,7 +164,8 @@ def assumed(graph: Graph, sha256: str, prefix: str, defaults: Defaults) -> Inter
     yet.
 
     Raises:
-        ExportError: a memory input without its output, or an element type other than float32.
+        ExportError: a memory input without its output or of another shape, an element type other than float32, no
+            signal, no command, an output that is listed twice.
     """
     for name in (*graph.inputs, *graph.outputs):
         if graph.tensors[name].kind != "float":
@@ -173,6 +178,7 @@ def assumed(graph: Graph, sha256: str, prefix: str, defaults: Defaults) -> Inter
         raise ExportError(
             f"memory inputs {entering} and outputs {leaving} must come in pairs memory_in.X, memory_out.X"
         )
+    _check_assumed(graph, entering)
     dt = defaults.control_dt
     signals = tuple(
         Signal(n, _unbatched(graph.tensors[n].shape), defaults.units.get(n, ""))
@@ -200,13 +206,31 @@ def assumed(graph: Graph, sha256: str, prefix: str, defaults: Defaults) -> Inter
     return Interface(signals, tuple(commands), memory, Rate(dt, dt, dt), Golden(1e-5, ()), sha256, prefix=prefix)
 
 
+def _check_assumed(graph: Graph, memory: list[str]) -> None:
+    for what, names, prefix in (("input", graph.inputs, MEMORY_IN), ("output", graph.outputs, MEMORY_OUT)):
+        if len(set(names)) < len(names):
+            raise ExportError(f"the {what}s {names} are not all different; each needs a name of its own")
+        if all(n.startswith(prefix) for n in names):
+            raise ExportError(f"the graph has no {what} but memory ({names}); a policy needs one at least")
+    for name in memory:
+        before, after = (graph.tensors[p + name].shape for p in (MEMORY_IN, MEMORY_OUT))
+        if before != after:
+            raise ExportError(
+                f"memory '{name}' goes in with shape {before} and comes out with {after}; make them equal"
+            )
+
+
 def c_names(names: Iterable[str]) -> dict[str, str]:
-    """A C identifier for each name, as like it as possible and all different."""
+    """An identifier for each name, as like it as possible and all different, that neither C nor C++ nor a header uses.
+
+    Names in capitals, as macros have, end in an underscore; 60 characters are kept (C tells 63 apart).
+    """
     result: dict[str, str] = {}
     for name in names:
         text = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
         text = f"x{text}" if text[0].isdigit() or text.startswith("_") else text
-        text = f"{text}_" if text in _KEYWORDS else text
+        text = text[:60]
+        text = f"{text}_" if text in _KEYWORDS or (text.isupper() and len(text) > 2) else text
         base, number = text, 2
         while text in result.values():
             text, number = f"{base}_{number}", number + 1

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx.reference import ReferenceEvaluator
 
 from robot_rl.contract import CONTRACT_KEY, Golden, GoldenStep
-from robot_rl.errors import ExportError
+from robot_rl.errors import ContractError, ExportError
 from robot_rl.firmware_export.interface import (
     MEMORY_IN,
     MEMORY_OUT,
@@ -26,9 +26,17 @@ from robot_rl.firmware_export.interface import (
 )
 from robot_rl.firmware_export.ir import Graph
 from robot_rl.firmware_export.simplify import static_graph
-from robot_rl.policy_file import read_policy_file
+from robot_rl.policy_file import read_model, read_policy_file
 
 _OWN_GOLDEN_STEPS = 4
+
+_TAKEN = {
+    *("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math"),
+    *("memory", "new", "setjmp", "signal", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio"),
+    *("stdlib", "stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "unistd", "wchar", "wctype"),
+    *("board", "semihosting", "serve", "served", "served_policy", "startup_cortex_m", "startup_riscv"),
+}
+"""Headers that the C library or a board's project has; a policy.h of that name would hide them."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,16 @@ def load_policy(path: str | Path, name: str = "policy", defaults: Defaults | Non
         ContractError: the file is damaged or its contract does not fit its graph.
         ExportError: the graph cannot be translated, or the name is no C identifier.
     """
-    if not name.isidentifier() or not name.isascii():
-        raise ExportError(f"'{name}' cannot start C names; use letters, digits and '_', for example 'policy'")
-    model = _read(Path(path))
+    _check_name(name)
+    try:
+        model = read_model(path)
+    except ContractError as error:
+        raise ExportError(str(error)) from error
     if any(p.key == CONTRACT_KEY for p in model.metadata_props):
         policy = read_policy_file(path)
         graph = static_graph(onnx.load_model_from_string(policy.model_bytes))
         return LoadedPolicy(graph, from_contract(policy.contract, name), policy.model_bytes)
+    _complete(model, Path(path))
     graph = static_graph(model)
     data = model.SerializeToString(deterministic=True)
     interface = assumed(graph, hashlib.sha256(data).hexdigest(), name, defaults or Defaults())
@@ -73,15 +84,25 @@ def load_policy(path: str | Path, name: str = "policy", defaults: Defaults | Non
     return LoadedPolicy(graph, interface, data, (warning,))
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", name):
+        raise ExportError(
+            f"'{name[:60]}' cannot start C names; use at most 40 letters, digits and '_', a letter first, for example "
+            "'policy'"
+        )
+    if name in _TAKEN:
+        raise ExportError(
+            f"'{name}' is the name of a header or source file already; choose another, such as 'my_{name}'"
+        )
+
+
+def _complete(model: onnx.ModelProto, path: Path) -> None:
+    """Load tensors that lie in files beside the model, then check it all."""
     try:
-        model = onnx.load_model(str(path))
+        onnx.load_external_data_for_model(model, str(path.absolute().parent))
         onnx.checker.check_model(model)
-    except FileNotFoundError as error:
-        raise ExportError(f"there is no file '{path}'; give the path of an exported policy (.onnx)") from error
-    except (OSError, DecodeError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+    except (OSError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ExportError(f"'{path}' is not a valid ONNX file: {str(error).splitlines()[0][:300]}") from error
-    return model
 
 
 def _with_own_golden(interface: Interface, graph: Graph, model: onnx.ModelProto) -> Interface:
@@ -94,7 +115,10 @@ def _with_own_golden(interface: Interface, graph: Graph, model: onnx.ModelProto)
         feeds = {n: rng.standard_normal(graph.tensors[n].shape).astype(np.float32) for n in graph.inputs}
         if TIME_STEP in feeds:
             feeds[TIME_STEP][...] = interface.rate.control_dt
-        answers = dict(zip(names, reference.run(None, feeds), strict=True))
+        try:
+            answers = dict(zip(names, reference.run(None, feeds), strict=True))
+        except Exception as error:  # the reference implementation raises whatever NumPy raises
+            raise ExportError(f"the model cannot be run, so it has no self-test: {str(error)[:300]}") from error
         if not all(np.isfinite(a).all() for a in answers.values()):
             raise ExportError("the model answers random normal inputs with NaN or infinity; it has no usable self-test")
         steps.append(

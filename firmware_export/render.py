@@ -54,7 +54,7 @@ def rendered(program: Program, arena: Arena, places: dict[str, str], prefix: str
         try:
             renderer.step(step)
         except Unsupported as reason:
-            assert isinstance(step, Call)
+            assert isinstance(step, Call)  # loops know themselves which of their nodes it was
             raise ExportError(f"cannot translate {describe(step.node)}: {reason}") from reason
     return renderer.code
 
@@ -166,7 +166,10 @@ class Renderer:
             assert isinstance(operator, Elementwise)
             for helper in operator.helpers:
                 self.use(helper)
-            text = operator.expression(node, graph, [local[name] for name in node.inputs if name])
+            try:
+                text = operator.expression(node, graph, [local[name] for name in node.inputs if name])
+            except Unsupported as reason:
+                raise ExportError(f"cannot translate {describe(node)}: {reason}") from reason
             output = node.outputs[0]
             self.line(f"const {_ctype(graph.tensors[output].kind)} t{number} = {text};", depth)
             local[output] = f"t{number}"

@@ -20,17 +20,8 @@ from robot_rl.firmware_export.operator import operators
 _KINDS = {
     onnx.TensorProto.FLOAT: "float",
     onnx.TensorProto.BOOL: "bool",
-    **dict.fromkeys(
-        (
-            onnx.TensorProto.INT64,
-            onnx.TensorProto.INT32,
-            onnx.TensorProto.INT16,
-            onnx.TensorProto.INT8,
-            onnx.TensorProto.UINT8,
-            onnx.TensorProto.UINT16,
-        ),
-        "int",
-    ),
+    onnx.TensorProto.INT64: "int",
+    onnx.TensorProto.INT32: "int",
 }
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 _MAX_PASSES = 50
@@ -50,7 +41,7 @@ def static_graph(model: onnx.ModelProto) -> Graph:
     Raises:
         ExportError: a shape stays dynamic, an element type or operator is not supported; names each node.
     """
-    model = _with_batch_one(inliner.inline_local_functions(model))
+    model = _without_dead_nodes(_with_batch_one(inliner.inline_local_functions(model)))
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     model, types = _folded(model, constants)
     unknown = {
@@ -58,6 +49,10 @@ def static_graph(model: onnx.ModelProto) -> Graph:
     }
     if unknown:
         # Operators that ONNX defines through others (Mish, Softplus, …) are replaced by their definition.
+        # Some definitions depend on the types of the inputs, constants among them.
+        model.graph.value_info.extend(
+            onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in model.graph.initializer
+        )
         model = inliner.inline_selected_functions(model, sorted(unknown), inline_schema_functions=True)
         model, types = _folded(model, constants)
     _refuse_unknown(model)
@@ -65,6 +60,30 @@ def static_graph(model: onnx.ModelProto) -> Graph:
 
 
 _DOMAINS = ("", "ai.onnx")
+
+
+def _without_dead_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Less what no output depends on: exporters leave such nodes behind, and nobody should be refused for them."""
+    needed, kept = {v.name for v in model.graph.output}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed |= _read_names(node)
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+    return model
+
+
+def _read_names(node: onnx.NodeProto) -> set[str]:
+    """Inputs of a node; graphs inside it read names of the graph around it."""
+    inner = (n for attribute in node.attribute for graph in _graphs(attribute) for n in graph.node)
+    return {*node.input, *(name for n in inner for name in _read_names(n))} | {
+        v.name for attribute in node.attribute for graph in _graphs(attribute) for v in graph.output
+    }
+
+
+def _graphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
 
 
 def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -78,6 +97,8 @@ def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value > 0:
                 continue
+            if axis and dim.HasField("dim_value"):
+                raise ExportError(f"input '{value.name}' has the size {dim.dim_value} at axis {axis}; remove it")
             if axis:
                 symbol = dim.dim_param or "?"
                 raise ExportError(
@@ -85,8 +106,12 @@ def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
                     "may be symbolic, it becomes 1. Export the model with fixed shapes."
                 )
             dim.dim_value = 1
+    inputs = {value.name: value for value in static.graph.input}
     for value in static.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.name in inputs:  # handed through
+            value.CopyFrom(inputs[value.name])
+        else:
+            value.type.tensor_type.ClearField("shape")
     return static
 
 
@@ -133,7 +158,7 @@ def _inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     except (shape_inference.InferenceError, RuntimeError) as error:
         raise ExportError(f"shapes of the model contradict each other: {str(error).splitlines()[0][:300]}") from error
     graph = inferred.graph
-    return {v.name: v.type.tensor_type for v in (*graph.input, *graph.value_info, *graph.output)}
+    return {v.name: v.type.tensor_type for v in (*graph.output, *graph.value_info, *graph.input)}
 
 
 def _fold(
@@ -147,7 +172,11 @@ def _fold(
         if shape is None:
             return False
         feeds = {node.input[0]: np.zeros(shape, np.float32)}
-    elif node.op_type in _RANDOM or not all(name in constants for name in node.input if name):
+    elif (
+        node.op_type in _RANDOM
+        or any(map(_graphs, node.attribute))
+        or not all(name in constants for name in node.input if name)
+    ):
         return False
     else:
         feeds = {name: constants[name] for name in node.input if name}
@@ -223,7 +252,9 @@ def _typed(name: str, types: dict[str, onnx.TypeProto.Tensor], where: str) -> Te
     element: Any = types[name].elem_type
     if element not in _KINDS:
         found = onnx.helper.tensor_dtype_to_string(element)
-        raise ExportError(f"{where}: '{name}' has element type {found}; supported while running: FLOAT, INT*, BOOL")
+        raise ExportError(
+            f"{where}: '{name}' has element type {found}; supported while running: FLOAT, INT32, INT64, BOOL"
+        )
     return Tensor(name, shape, _KINDS[element])
 
 

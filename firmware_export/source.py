@@ -35,6 +35,8 @@ class PolicySource:
         program = with_loops_in_place(lowered(policy.graph))
         self.arena = packed(program)
         self.code = rendered(program, self.arena, self._places(), self.interface.prefix)
+        if not self.code.weights:
+            self.code.weights.append(Weight("none", "float", np.zeros(1, np.float32), "a C structure cannot be empty"))
         self.golden = thinned(self.interface)
         if not self.golden:
             raise ExportError("the policy has no golden vectors, so nothing could prove the C; export it again")
@@ -198,8 +200,6 @@ def _struct(names: Mapping[str, str], values: Mapping[str, Sequence[float]]) -> 
 
 
 def _weights(code: Code, prefix: str) -> str:
-    if not code.weights:
-        return f"static const struct {{\n    float none[1];\n}} {prefix}_weights = {{{{0.0f}}}};"
     members = "\n".join(
         f"    {'float' if w.kind == 'float' else 'int32_t'} {w.member}[{w.values.size}]; /* {w.origin} */"
         for w in code.weights

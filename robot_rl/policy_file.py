@@ -63,7 +63,7 @@ def read_policy_file(path: str | os.PathLike[str]) -> PolicyFile:
         ContractMismatch: the graph's inputs and outputs are not those of the contract; every difference is listed.
     """
     where = os.fspath(path)
-    model = _parsed(_read_bytes(where), where)
+    model = read_model(where)
     contract = _contract(model, where)
     data = graph_bytes(model)
     found = hashlib.sha256(data).hexdigest()
@@ -74,6 +74,16 @@ def read_policy_file(path: str | os.PathLike[str]) -> PolicyFile:
         )
     check_graph(model, contract, where)
     return PolicyFile(data, contract)
+
+
+def read_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Any ONNX file as it stands, with or without a contract; neither its graph nor its contract is checked.
+
+    Raises:
+        ContractError: the file is missing, not a regular file, empty, too large, not ONNX or cut short.
+    """
+    where = os.fspath(path)
+    return _parsed(_read_bytes(where), where)
 
 
 def write_policy_file(path: str | os.PathLike[str], model: onnx.ModelProto, contract: Contract) -> None:

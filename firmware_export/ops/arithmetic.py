@@ -110,7 +110,17 @@ def _cast(node: Node, graph: Graph, x: Sequence[str]) -> str:
         return x[0]
     if target == "bool":
         return f"({x[0]} != 0{'.0f' if source == 'float' else ''})"
-    return f"(float){x[0]}" if target == "float" else f"(int32_t){x[0]}"
+    if target == "float":
+        return f"(float){x[0]}"
+    # What does not fit into 32 bits is undefined in C; here it becomes the nearest that does.
+    return f"({x[0]} >= 2147483648.0f ? INT32_MAX : {x[0]} >= -2147483648.0f ? (int32_t){x[0]} : INT32_MIN)"
+
+
+def _div(node: Node, graph: Graph, x: Sequence[str]) -> str:
+    divisor = graph.tensors[node.inputs[1]].data
+    if graph.tensors[node.outputs[0]].kind != "float" and (divisor is None or not divisor.all()):
+        raise Unsupported("whole numbers can only be divided by constants that are not zero")
+    return f"{x[0]} / {x[1]}"
 
 
 def _call(function: str) -> Callable[[Node, Graph, Sequence[str]], str]:
@@ -125,13 +135,13 @@ OPERATORS = {
     "Add": _format("{0} + {1}"),
     "Sub": _format("{0} - {1}"),
     "Mul": _format("{0} * {1}"),
-    "Div": _format("{0} / {1}"),
+    "Div": Elementwise(_div),
     "Neg": _format("-{0}"),
     "Abs": _integer_or_float("fabsf({0})", "({0} < 0 ? -{0} : {0})"),
     "Sqrt": Elementwise(_call("sqrtf")),
     "Floor": Elementwise(_call("floorf")),
     "Ceil": Elementwise(_call("ceilf")),
-    "Sign": _format("({0} > 0 ? 1 : {0} < 0 ? -1 : 0)"),
+    "Sign": _format("({0} > 0 ? 1 : {0} < 0 ? -1 : {0})"),  # NaN stays NaN
     "Reciprocal": _format("1.0f / {0}"),
     "Pow": Elementwise(_pow),
     "Min": _chain(MIN, "min"),

@@ -17,6 +17,17 @@ def _reshape(node: Node, graph: Graph, view: View) -> list[View] | None:
     return None if reshaped is None else [reshaped]
 
 
+def _dropout(node: Node, graph: Graph, view: View) -> list[View] | None:
+    training = (
+        constant(graph, node.inputs[2], "training_mode").data if len(node.inputs) > 2 and node.inputs[2] else None
+    )
+    if training is not None and training.any():
+        raise Unsupported("it is in training mode and drops at random; export the model in evaluation mode")
+    if any(name and (name in graph.outputs or any(graph.consumers(name))) for name in node.outputs[1:]):
+        raise Unsupported("its mask is used; export the model in evaluation mode")
+    return _reshape(node, graph, view)
+
+
 def _transpose(node: Node, graph: Graph, view: View) -> list[View]:
     order = [int(a) for a in node.attributes.get("perm", range(len(view.shape))[::-1])]
     return [view.transposed(order)]
@@ -112,7 +123,8 @@ def _tile_pieces(node: Node, graph: Graph, inputs: Sequence[View], output: View)
 
 
 OPERATORS = {
-    **{name: Viewing(_reshape) for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")},
+    **{name: Viewing(_reshape) for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")},
+    "Dropout": Viewing(_dropout),
     "Transpose": Viewing(_transpose),
     "Expand": Viewing(_expand),
     "Slice": Viewing(_slice),

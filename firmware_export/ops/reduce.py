@@ -70,6 +70,6 @@ OPERATORS = {
     "ReduceL2": Kernel(_Reduction("0.0f", "sum += {x} * {x};", "sqrtf(sum)").write),
     "ReduceL1": Kernel(_Reduction("0.0f", "sum += fabsf({x});").write),
     "ReduceProd": Kernel(_Reduction("1.0f", "sum *= {x};").write),
-    "ReduceMax": Kernel(_Reduction("{first}", "sum = sum < {x} ? {x} : sum;").write),
-    "ReduceMin": Kernel(_Reduction("{first}", "sum = sum > {x} ? {x} : sum;").write),
+    "ReduceMax": Kernel(_Reduction("{first}", "sum = (sum < {x} || {x} != {x}) ? {x} : sum;").write),
+    "ReduceMin": Kernel(_Reduction("{first}", "sum = (sum > {x} || {x} != {x}) ? {x} : sum;").write),
 }

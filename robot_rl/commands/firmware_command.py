@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("firmware"), help="folder (default firmware)")
     parser.add_argument("--name", default="policy", help="prefix of files and C names")
     parser.add_argument("--board", help="also a project for this board (robot-rl list board)")
-    parser.add_argument("--force", action="store_true", help="replace a folder that is not empty")
+    parser.add_argument("--force", action="store_true", help="replace a folder of generated firmware")
 
 
 def main(arguments: argparse.Namespace) -> int:

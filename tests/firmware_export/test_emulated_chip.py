@@ -105,12 +105,14 @@ def test_death_and_hang_are_told_apart(compact: Path) -> None:
     with EmulatedPolicy(compact) as dying:
         signals = {s.name: np.zeros(s.shape) for s in dying.interface.signals}
         os.kill(dying.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, dying.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(DriverError, match="stm32f405 stopped"):
             dying.act(signals)
         with pytest.raises(DriverError, match="closed"):
             dying.act(signals)
     with EmulatedPolicy(compact, time_limit=0.5) as hanging:
         os.kill(hanging.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, hanging.pid, os.WSTOPPED | os.WNOWAIT)
         with pytest.raises(DriverError, match=r"did not answer within 0\.5 s"):
             hanging.act(signals)
 

@@ -168,6 +168,71 @@ def test_a_failure_leaves_nothing_behind(compact: Path, tmp_path: Path, monkeypa
     assert not (tmp_path / "d").exists()
 
 
+def test_only_generated_folders_are_replaced_and_links_stay(
+    compact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="other things than generated firmware"):
+        generate(compact, tmp_path / "thesis", overwrite=True)
+    assert contents(tmp_path / "thesis") == {"chapter.txt": b"years of work"}
+    monkeypatch.chdir(tmp_path / "thesis")
+    for folder in (".", "..", tmp_path / "thesis"):
+        with pytest.raises(ExportError, match="the folder you are in"):
+            generate(compact, folder, overwrite=True)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    generate(compact, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert "policy.c" in contents(tmp_path / "real")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "real", "thesis"]
+
+
+@pytest.mark.parametrize("name", ["math", "stdint", "serve", "semihosting", "_fly", "x" * 41, "état", ""])
+def test_names_that_would_hide_other_files_are_refused(name: str, compact: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"'{name}' "):
+        generate(compact, tmp_path / "c", name=name, board="stm32f405")
+    assert not list(tmp_path.iterdir())
+
+
+TWO = r"""
+#include "first.h"
+#include "second.h"
+#include <string.h>
+static first_state a, b, alone;
+static second_state other;
+int main(void)
+{
+    first_signals x = {0}, y = {0};
+    first_commands ca, cb, wanted;
+    x.base_quat_wxyz[0] = y.base_quat_wxyz[0] = 1.0f;
+    x.time_step[0] = y.time_step[0] = 0.01f;
+    y.base_pos_w[2] = 0.3f;
+    if (first_init(&a) || first_init(&b) || first_init(&alone) || second_init(&other)) return 1;
+    for (int i = 0; i < 20; ++i) {
+        second_signals z = {0};
+        second_commands cz;
+        z.base_quat_wxyz[0] = 1.0f;
+        if (first_step(&a, &x, &ca) || second_step(&other, &z, &cz) || first_step(&b, &y, &cb)) return 2;
+    }
+    for (int i = 0; i < 20; ++i) if (first_step(&alone, &x, &wanted)) return 3;
+    if (memcmp(&ca, &wanted, sizeof ca)) return 4;
+    return memcmp(&ca, &cb, sizeof ca) ? 0 : 5;
+}
+"""
+
+
+def test_two_policies_and_two_instances_live_in_one_program(compact: Path, with_history: Path, tmp_path: Path) -> None:
+    for path, name in ((compact, "first"), (with_history, "second")):
+        generate(path, tmp_path / name, name=name)
+    (tmp_path / "two.c").write_text(TWO)
+    flags = ["-std=c99", *WARNINGS, "-Wshadow", "-Werror", "-Ifirst", "-Isecond"]
+    sources = ["two.c", "first/first.c", "second/second.c", "-o", "two", "-lm"]
+    built = subprocess.run(["cc", *flags, *sources], cwd=tmp_path, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert subprocess.run([tmp_path / "two"]).returncode == 0
+
+
 def test_a_folder_can_be_used_instead_of_the_onnx_file(compact: Path, tmp_path: Path) -> None:
     generate(compact, tmp_path / "c", name="fly")
     with HostModel(tmp_path / "c") as model:
