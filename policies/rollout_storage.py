@@ -21,7 +21,7 @@ class Rollout:
         policy, critic: observations before the step; final: the critic's after it, before any reset.
         action, mean, logp: drawn action, mean of its distribution, logarithm of its likelihood.
         reward, terminated, done: what the step gave; done: terminated or truncated.
-        value, next_value: V before and after the step.
+        value, next_value: V before and after the step; advantage, returns: what they and the rewards amount to.
         actor_state, critic_state: (N, gru) of recurrent networks before the first step.
     """
 
@@ -32,12 +32,9 @@ class Rollout:
         self.policy, self.critic, self.final = zeros(policy), zeros(critic), zeros(critic)
         self.action, self.mean = zeros(action), zeros(action)
         self.reward, self.logp, self.value, self.next_value = (zeros() for _ in range(4))
+        self.advantage, self.returns = zeros(), zeros()
         self.terminated, self.done = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
         self.actor_state = self.critic_state = torch.zeros(num_envs, 0, device=device)
-
-    def keep(self) -> Tensor:
-        """(T, N): 0 where an episode began at that step within the rollout, else 1; see `PolicyNetwork.sequence`."""
-        return kept(self.done)
 
 
 def kept(done: Tensor) -> Tensor:
