@@ -60,14 +60,26 @@ def main(arguments: argparse.Namespace) -> int:
 def verify(
     policy: Path, targets: list[str], *, run: Path | None = None, states: int = 1000, seed: int = 1
 ) -> list[Difference]:
-    """Replay golden vectors and fresh states on every target; one that cannot be built is skipped with the reason."""
-    from robot_rl.errors import MissingDependency
+    """Replay golden vectors and fresh states on every target; one that cannot be built is skipped with the reason.
+
+    A policy for a robot that is not simulated here is compared on states between its golden ones.
+
+    Raises:
+        ConfigError: fewer than one state is asked for.
+    """
+    from robot_rl.errors import ConfigError, MissingDependency, UnknownName
     from robot_rl.firmware_export.verify import compare_targets
     from robot_rl.policy import Policy
 
+    if states < 1:
+        raise ConfigError(f"--states is {states}; at least 1 is needed")
     loaded = Policy.load(policy, verify=False)
     golden = loaded.verify()
-    inputs = fresh_states(policy, states, seed)
+    try:
+        inputs = fresh_states(policy, states, seed)
+    except UnknownName as error:
+        print(f"no simulation of this policy ({error}); its states are drawn between the golden ones")
+        inputs = states_between_golden(loaded, states, seed)
     out = [Difference("onnxruntime", None, max(golden.max_error.values()))]
     if run is not None:
         out.append(Difference("pytorch", torch_difference(run, loaded, inputs), None))
@@ -106,6 +118,24 @@ def fresh_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, An
         dt = float(np.clip(rng.choice([rate.control_dt, 0.002, 0.005]), rate.min_dt, rate.max_dt))
         loaded.reset()
         task.example_signals(act, min(100, count - len(out)), int(rng.integers(2**31)), dt)
+    return out
+
+
+def states_between_golden(loaded: Any, count: int, seed: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(signals, memory) of `count` consecutive calls with signals between those of two golden steps."""
+    import numpy as np
+
+    rng, steps = np.random.default_rng(seed), loaded.contract.golden.steps
+    out: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    loaded.reset()
+    for _ in range(count):
+        first, second = (steps[i] for i in rng.integers(len(steps), size=2))
+        signals: dict[str, Any] = {}
+        for s in loaded.contract.signals:
+            a, b = (np.asarray(step.signals[s.name], np.float32).reshape(s.shape) for step in (first, second))
+            signals[s.name] = (a + np.float32(rng.random()) * (b - a)).astype(np.float32)
+        out.append((signals, {name: value[0] for name, value in loaded.memory.items()}))
+        loaded.act(signals)
     return out
 
 
