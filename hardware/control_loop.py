@@ -14,19 +14,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from robot_rl.contract import Contract
 from robot_rl.hardware.clock import Clock, MonotonicClock
-from robot_rl.hardware.fit import check_fit, sensed_names
+from robot_rl.hardware.fit import agreed_commands, check_fit, sensed_names
 from robot_rl.hardware.loop_stats import LoopStats
-from robot_rl.hardware.monitors import STATE_SIGNALS, Observation, usable_sample, yaw
+from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS, Observation, yaw
 from robot_rl.hardware.parameters import check_settings, setting
 from robot_rl.hardware.pilot import Pilot
 from robot_rl.hardware.realtime import quiet_interpreter
+from robot_rl.hardware.samples import Samples
 from robot_rl.hardware.setpoints import ReferenceLimits, Setpoint
 from robot_rl.hardware.supervisor import Supervisor
 from robot_rl.hardware.supervisor_config import FlightState, SupervisorConfig
@@ -107,15 +108,14 @@ class ControlLoop:
         self._driver, self._policy, self._on_tick = driver, policy, on_tick
         self._clock = clock or MonotonicClock()
         limits = (supervisor or SupervisorConfig()).tightened(contract.safety)
-        self._supervisor = Supervisor(contract.commands, limits)
+        self._supervisor = Supervisor(agreed_commands(contract, driver), limits)
         self._lock = threading.Lock()
         self.pilot = Pilot(self._supervisor, reference or ReferenceLimits(), self._clock, self._lock)
         self._shapes = {s.name: s.shape for s in driver.signals}
-        watched = dict.fromkeys((*STATE_SIGNALS, *sensed_names(contract)))
+        watched = dict.fromkeys((*STATE_SIGNALS, BATTERY_SIGNAL, *sensed_names(contract)))
         ages = {s.name: s.max_age for s in driver.signals} | {s.name: s.max_age for s in contract.signals}
         self._max_ages = {name: ages[name] for name in watched if name in ages}
-        self._samples: dict[str, Array] = {}
-        self._stamps: dict[str, float] = {}
+        self._samples = Samples(driver.signals)
         self._stats = LoopStats(self.control_dt)
         self._missed: deque[tuple[float, int]] = deque()
         self._thread: threading.Thread | None = None
@@ -134,41 +134,54 @@ class ControlLoop:
         Raises:
             DriverError: no connection; the message says what to check.
         """
-        self._driver.connect()
         level = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
         level["base_quat_wxyz"] = np.array([1, 0, 0, 0], np.float32)
         try:
+            self._driver.connect()
             self._policy.act({**level, **self.pilot.reference.current.signals()}, self.control_dt)
             self._policy.reset()
         except Exception:
-            self._driver.stop()
+            self._stop_driver()
             raise
 
     def start(self) -> None:
         """Connect and run in a thread until `stop`. Raises DriverError, or RuntimeError when running already."""
         if self._thread is not None:
             raise RuntimeError("the control loop is running already")
+        self._samples.clear()
+        self._missed.clear()
+        self._last_start, self._state = None, self._supervisor.state
+        self.snapshot = Snapshot(self._clock.now(), self._supervisor.state, self._supervisor.cause)
         self.connect()
         self._stop.clear()
-        self._heartbeat = self._clock.now()
         self._thread = threading.Thread(target=self.run, name="control_loop", daemon=True)
         self._thread.start()
-        threading.Thread(target=self._guard_stalls, name="stall_guard", daemon=True).start()
 
     def stop(self, land: bool = False) -> None:
-        """End the loop with idle motors; with `land`, land first if that is still possible. Idempotent."""
-        if self._thread is not None:
-            if land and self._thread.is_alive() and self.pilot.land("the loop is being stopped").accepted:
-                self._wait_until_down()
+        """End the loop with idle motors and a robot that must be armed anew; with `land`, land first if that is still
+        possible. Idempotent.
+        """
+        thread = self._thread
+        if thread is not None:
+            if land and thread.is_alive():
+                self.pilot.land("the loop is being stopped")
+                self._wait_until_down(thread)
             self._stop.set()
-            self._thread.join(timeout=2.0 + 2.0 * self.control_dt)
-            self._thread = None
-        self._driver.stop()
+            self._close("the control loop was stopped")  # whatever a late tick still writes is idle
+            thread.join(timeout=2.0 + 2.0 * self.control_dt)
+            if thread.is_alive():
+                _LOG.error("the control loop did not end: the driver or the policy hangs")
+            else:
+                self._thread = None
+        self._stop_driver()
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """The loop itself, in the calling thread, until `stop` is called or `until()`; the motors are idle
         afterwards.
         """
+        ended = threading.Event()
+        self._heartbeat = self._clock.now()
+        threading.Thread(target=self._guard_stalls, args=(ended,), name="stall_guard", daemon=True).start()
         try:
             with quiet_interpreter(self.config.realtime_priority):
                 self._run(until or (lambda: False))
@@ -177,8 +190,10 @@ class ControlLoop:
             self.pilot.emergency_stop(f"control loop failed: {error}")
             self.snapshot = Snapshot(self._clock.now(), FlightState.FAULT, "loop failure", failure=repr(error))
         finally:
+            ended.set()
+            self._close("the control loop was ended")
             self._write(self._supervisor.idle())
-            self._driver.stop()
+            self._stop_driver()
 
     def take_stats(self) -> LoopStats:
         """What was measured since the last call."""
@@ -197,9 +212,9 @@ class ControlLoop:
                 self._stats.add_period(dt)
             self._stats.add_ages(obs.ages)
             state = self._supervisor.watch(obs, start)
-            entered, self._state = state is not self._state, state
-            setpoint = self._guide(state, entered, dt)
-        proposed = self._propose(setpoint, dt, fresh=entered and state is FlightState.TAKING_OFF)
+            before, self._state = self._state, state
+            setpoint = self._guide(state, state is not before, dt)
+        proposed = self._propose(setpoint, dt, fresh=not before.airborne)
         with self._lock:
             decision = self._supervisor.command(proposed if state.airborne else None, dt)
             self._policy_error = self._policy_error or self._supervisor.policy_error
@@ -208,7 +223,8 @@ class ControlLoop:
             state, cause, active = self._supervisor.state, self._supervisor.cause, dict(self._supervisor.active)
         sent = self._write(decision.command)
         self._last_start = start
-        self.snapshot = Snapshot(start, state, cause, dict(self._samples), dict(self._stamps), setpoint, sent, active)
+        values, stamps = dict(self._samples.values), dict(self._samples.stamps)
+        self.snapshot = Snapshot(start, state, cause, values, stamps, setpoint, sent, active)
         if self._on_tick is not None:
             self._on_tick(self.snapshot)
         with self._lock:
@@ -236,25 +252,18 @@ class ControlLoop:
         """Take in the driver's newest samples; returns the names of those that cannot be used."""
         try:
             reading = self._driver.read()
+            return self._samples.take(reading, self._clock.now())
         except Exception as error:  # whatever a driver raises, the answer is the same: there is no new sample
             self._count("driver_errors", f"driver {self._driver.name} could not be read: {error}")
             return ()
-        bad = []
-        for name, value in reading.signals.items():
-            if usable_sample(name, value, self._shapes.get(name, np.shape(value))):
-                self._samples[name], self._stamps[name] = value, reading.stamps.get(name, -np.inf)
-            else:
-                bad.append(name)
-        return tuple(bad)
 
     def _observe(self, now: float, bad: tuple[str, ...]) -> Observation:
         while self._missed and self._missed[0][0] < now - 1.0:
             self._missed.popleft()
         missed = sum(count for _, count in self._missed)
-        ages = {name: now - self._stamps.get(name, -np.inf) for name in self._max_ages}
         return Observation(
-            signals=dict(self._samples),
-            ages={name: max(age, 0.0) for name, age in ages.items()},
+            signals=dict(self._samples.values),
+            ages={name: self._samples.age(name, now) for name in self._max_ages},
             max_ages=self._max_ages,
             bad=bad,
             reference=self.pilot.reference.current,
@@ -268,8 +277,8 @@ class ControlLoop:
         """Move the reference on; on the ground it stays with the vehicle."""
         reference, config = self.pilot.reference, self._supervisor.config
         if not state.airborne:
-            pos = self._samples.get("base_pos_w", np.zeros(3, np.float32))
-            quat = self._samples.get("base_quat_wxyz", np.array([1, 0, 0, 0], np.float32))
+            pos = self._samples.values.get("base_pos_w", np.zeros(3, np.float32))
+            quat = self._samples.values.get("base_quat_wxyz", np.array([1, 0, 0, 0], np.float32))
             return reference.start_at(pos.astype(np.float64), yaw(quat))
         if entered and state is FlightState.TAKING_OFF:
             reference.take_off(self._supervisor.ground + config.take_off_height)
@@ -286,7 +295,7 @@ class ControlLoop:
         try:
             if fresh:
                 self._policy.reset()
-            proposed = self._policy.act({**self._samples, **setpoint.signals()}, dt)
+            proposed = self._policy.act({**self._samples.values, **setpoint.signals()}, dt)
         except Exception as error:  # a policy must never be able to end the loop
             self._policy_error = f"{type(error).__name__}: {error}"
             self._count("policy_errors", f"the policy failed: {error}")
@@ -299,7 +308,7 @@ class ControlLoop:
         try:
             sent = self._driver.write(command)
         except Exception as error:  # as in _read; the supervisor decides
-            self._driver_error = str(error)
+            self._driver_error = f"{type(error).__name__}: {error}"  # never empty, whatever was raised
             self._count("driver_errors", f"driver {self._driver.name} could not be written to: {error}")
             return {}
         self._driver_error = ""
@@ -320,18 +329,29 @@ class ControlLoop:
             gc.collect(0)
             self._next_collection = now + 1.0
 
-    def _wait_until_down(self) -> None:
+    def _wait_until_down(self, thread: threading.Thread) -> None:
         deadline = time.monotonic() + self._supervisor.config.landing_time
-        while self._supervisor.state.airborne and time.monotonic() < deadline and self._thread is not None:
-            if not self._thread.is_alive():
-                return
+        while self._supervisor.state.airborne and time.monotonic() < deadline and thread.is_alive():
             time.sleep(0.02)
 
-    def _guard_stalls(self) -> None:
+    def _close(self, cause: str) -> None:
+        """Leave a state from which nothing can move until somebody arms again."""
+        with self._lock:
+            self._supervisor.close(self._clock.now(), cause)
+            self._state = self._supervisor.state
+            self.snapshot = replace(self.snapshot, state=self._state, cause=self._supervisor.cause)
+
+    def _stop_driver(self) -> None:
+        try:
+            self._driver.stop()
+        except Exception:  # it must not, but nothing of ours may be left undone because it does
+            _LOG.exception("driver %s could not be stopped", self._driver.name)
+
+    def _guard_stalls(self, ended: threading.Event) -> None:
         """Second thread: a driver or policy that hangs must not leave the last command standing."""
-        while not self._stop.wait(0.1):
+        while not ended.wait(0.1):
             silent = self._clock.now() - self._heartbeat
             if silent > self.config.stall_limit:
                 self.pilot.emergency_stop(f"no tick of the control loop for {silent:.1f} s")
-                self._driver.stop()
+                self._stop_driver()
                 return

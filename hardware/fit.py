@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from robot_rl.contract import Command, Contract
 from robot_rl.errors import ContractMismatch
+from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS
 from robot_rl.hardware.setpoints import SETPOINT_NAMES
 from robot_rl.protocols import Driver
 from robot_rl.signals import FLIGHT_SIGNALS, Signal
@@ -25,6 +28,20 @@ def sensed_names(contract: Contract) -> tuple[str, ...]:
     return tuple(s.name for s in contract.signals if s.name not in _FROM_THE_LOOP)
 
 
+def agreed_commands(contract: Contract, driver: Driver) -> tuple[Command, ...]:
+    """The policy's commands, after `check_fit`, with limits that neither the policy's nor the robot's exceed."""
+    robot = {c.name: c for c in driver.commands}
+    return tuple(
+        replace(
+            c,
+            lower=tuple(map(max, c.lower, robot[c.name].lower)),
+            upper=tuple(map(min, c.upper, robot[c.name].upper)),
+            idle=robot[c.name].idle,
+        )
+        for c in contract.commands
+    )
+
+
 def _differences(contract: Contract, driver: Driver, control_dt: float) -> Iterator[str]:
     if contract.robot != driver.robot:
         yield f"robot: the policy is for '{contract.robot}', the driver is a '{driver.robot}'"
@@ -35,6 +52,7 @@ def _differences(contract: Contract, driver: Driver, control_dt: float) -> Itera
             yield f"signal '{wanted.name}' is not provided; the driver has {', '.join(sorted(offered))}"
         else:
             yield from _signal_differences(wanted, offered[wanted.name])
+    yield from _supervisor_differences(contract, {s.name: s for s in driver.signals})
     accepted = {c.name: c for c in driver.commands}
     for command in contract.commands:
         if command.name not in accepted:
@@ -48,11 +66,23 @@ def _differences(contract: Contract, driver: Driver, control_dt: float) -> Itera
         yield f"rate: one call each {control_dt:g} s; the policy allows {rate.min_dt:g} … {rate.max_dt:g} s"
 
 
-def _signal_differences(wanted: Signal, offered: Signal) -> Iterator[str]:
+def _supervisor_differences(contract: Contract, offered: dict[str, Signal]) -> Iterator[str]:
+    """What the supervisor watches, whatever the policy looks at."""
+    named = {s.name for s in contract.signals}
+    for name in (n for n in STATE_SIGNALS if n not in named):
+        if name not in offered:
+            yield f"signal '{name}' is not provided; the supervisor needs it, even if the policy does not"
+        else:
+            yield from _signal_differences(FLIGHT_SIGNALS[name], offered[name], "supervisor")
+    if BATTERY_SIGNAL in offered and BATTERY_SIGNAL not in named:
+        yield from _signal_differences(Signal(BATTERY_SIGNAL, (1,), "V"), offered[BATTERY_SIGNAL], "supervisor")
+
+
+def _signal_differences(wanted: Signal, offered: Signal, who: str = "policy") -> Iterator[str]:
     for field in ("shape", "unit", "frame"):
         mine, theirs = getattr(wanted, field), getattr(offered, field)
         if mine != theirs:
-            yield f"signal '{wanted.name}' {field}: policy {mine!r}, robot {theirs!r}"
+            yield f"signal '{wanted.name}' {field}: {who} {mine!r}, robot {theirs!r}"
 
 
 def _command_differences(wanted: Command, accepted: Command) -> Iterator[str]:
@@ -67,3 +97,13 @@ def _command_differences(wanted: Command, accepted: Command) -> Iterator[str]:
         if low < floor - slack or high > ceiling + slack:
             allowed = f"{floor:g} … {ceiling:g} {accepted.unit}"
             yield f"command '{wanted.name}'[{i}]: policy {low:g} … {high:g}, robot {allowed}"
+    if tuple(wanted.idle) != tuple(accepted.idle):
+        yield f"command '{wanted.name}' idle: policy {wanted.idle}, robot {accepted.idle}"
+    yield from _rate_differences(wanted, accepted)
+
+
+def _rate_differences(wanted: Command, accepted: Command) -> Iterator[str]:
+    for i, most in enumerate(accepted.max_rate or ()):
+        rate = math.inf if wanted.max_rate is None else wanted.max_rate[i]
+        if rate > most * (1 + 1e-6):
+            yield f"command '{wanted.name}'[{i}] max_rate: policy {rate:g}, robot {most:g} {accepted.unit}/s"

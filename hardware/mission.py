@@ -77,6 +77,7 @@ class MissionClient(Node):
     def __init__(self, robot: str = "robot_node", world_frame: str = "world") -> None:
         super().__init__("mission")
         self._robot, self._world = robot, world_frame
+        self._full_name = robot if robot.startswith("/") else f"{self.get_namespace().rstrip('/')}/{robot}"
         self._lock = threading.Lock()
         self._odometry: list[tuple[float, Vector]] = []
         self._setpoints: dict[float, Vector] = {}
@@ -221,7 +222,7 @@ class MissionClient(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name.endswith(f"{self._robot}: control loop"):
+            if status.name == f"{self._full_name}: control loop":
                 values = {v.key: float(v.value) for v in status.values if v.key in self.loop}
                 worst = max(self.loop["period_error_p99_ms"], values.pop("period_error_p99_ms", 0.0))
                 self.loop = {k: self.loop[k] + values.get(k, 0.0) for k in self.loop} | {"period_error_p99_ms": worst}

@@ -7,7 +7,6 @@ deactivate: land, then idle. Topics, services and parameters are described in do
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,8 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -30,12 +31,13 @@ from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
-from robot_rl import registry
-from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.errors import ConfigError, RobotRlError, UnknownName
 from robot_rl.hardware import ros_messages as messages
 from robot_rl.hardware.control_loop import ControlLoop
-from robot_rl.hardware.monitors import BATTERY_SIGNAL
-from robot_rl.hardware.node_settings import NodeSettings, parse_driver_options
+from robot_rl.hardware.driver_choice import make_driver
+from robot_rl.hardware.ending import Ending
+from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS
+from robot_rl.hardware.node_settings import NodeSettings
 from robot_rl.hardware.parameters import Setting, settings_of, with_values
 from robot_rl.hardware.supervisor import Answer
 from robot_rl.policy import Policy
@@ -47,7 +49,7 @@ class RobotNode(LifecycleNode):
     """Hosts driver, policy and supervisor; see the module docstring."""
 
     def __init__(self) -> None:
-        """Raises ConfigError when a parameter from a file or the command line is out of its range."""
+        """Raises ConfigError when a parameter from a file or the command line is unknown or out of its range."""
         super().__init__("robot_node")
         self._loop: ControlLoop | None = None
         self._rejected, self._last_rejection = 0, ""
@@ -56,6 +58,7 @@ class RobotNode(LifecycleNode):
         self._settings = {s.name: s for s in settings_of(NodeSettings)}
         for item in self._settings.values():
             self._declare(item)
+        self._refuse_unknown()
         self.add_on_set_parameters_callback(self._check_parameters)
         self._create_interfaces()
 
@@ -66,13 +69,12 @@ class RobotNode(LifecycleNode):
             if not settings.policy:
                 raise ConfigError("parameter 'policy' is empty: give it the path of a policy file")
             policy = Policy.load(settings.policy)
-            driver_type = registry.load("driver", settings.driver)
-            driver = driver_type(parse_driver_options(settings.driver_options, driver_type.Options))
+            driver = make_driver(settings.driver, settings.driver_options)
             self._loop = ControlLoop(
                 driver, policy, supervisor=settings.supervisor, reference=settings.reference, config=settings.loop
             )
-        except RobotRlError as error:
-            self.get_logger().error(f"configure refused: {error}")
+        except Exception as error:  # rclpy would swallow what is not caught here
+            self.get_logger().error(f"configure refused: {_told(error)}")
             return _FAILURE
         self._hardware = f"{driver.robot} ({driver.name})"
         self._frames = settings.world_frame, settings.body_frame
@@ -85,14 +87,13 @@ class RobotNode(LifecycleNode):
         assert self._loop is not None
         try:
             self._loop.start()
-        except RobotRlError as error:
-            self.get_logger().error(f"activate refused: {error}")
+        except Exception as error:  # whatever a driver raises; rclpy would swallow it
+            self.get_logger().error(f"activate refused: {_told(error)}")
             return _FAILURE
-        self._clock_timers = [
-            self.create_timer(self._period, self._publish_state, self._group),
-            self.create_timer(1.0, self._publish_diagnostics, self._group),
-            self.create_timer(0.02, self._report_transitions, self._group),
-        ]
+        jobs = ((self._period, self._publish_state), (1.0, self._publish_diagnostics), (0.02, self._report_transitions))
+        # Not on the node's clock: with use_sim_time that one may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._clock_timers = [self.create_timer(period, job, self._group, clock=steady) for period, job in jobs]
         self._state_publisher.publish(String(data=self._loop.snapshot.state.value))
         return super().on_activate(state)
 
@@ -108,13 +109,14 @@ class RobotNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Idle motors, from any state."""
-        self._end_loop(land=False)
+        """Land if in the air, then idle motors, from any state."""
+        self._end_loop(land=True)
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Idle motors."""
+        """Idle motors, and forget policy and driver: the node is unconfigured afterwards."""
         self._end_loop(land=False)
+        self._loop = None
         return _OK
 
     def settings(self) -> NodeSettings:
@@ -137,10 +139,10 @@ class RobotNode(LifecycleNode):
         def publish(kind: type, topic: str, qos: Any) -> Any:
             return self.create_lifecycle_publisher(kind, topic, qos)
 
-        self._odometry = publish(Odometry, "odom", messages.SENSOR_QOS)
-        self._setpoint = publish(Odometry, "setpoint", messages.SENSOR_QOS)
-        self._imu = publish(Imu, "imu", messages.SENSOR_QOS)
-        self._battery = publish(BatteryState, "battery", messages.SENSOR_QOS)
+        self._odometry = publish(Odometry, "odom", messages.STATE_QOS)
+        self._setpoint = publish(Odometry, "setpoint", messages.STATE_QOS)
+        self._imu = publish(Imu, "imu", messages.STATE_QOS)
+        self._battery = publish(BatteryState, "battery", messages.STATE_QOS)
         self._diagnostics = publish(DiagnosticArray, "/diagnostics", messages.EVENT_QOS)
         self._state_publisher = self.create_publisher(String, "state", messages.LATCHED_QOS)
         group = self._group
@@ -159,7 +161,12 @@ class RobotNode(LifecycleNode):
     def _serve(self, kind: Any, name: str, request_of: Callable[[Any, Any], Answer]) -> None:
         def serve(request: Any, response: Any) -> Any:
             loop = self._running()
-            answer = Answer(False, "the node is not active") if loop is None else request_of(request, loop.pilot)
+            if loop is None:
+                answer = Answer(False, "the node is not active")
+            elif loop.snapshot.failure:
+                answer = Answer(False, f"the control loop ended: {loop.snapshot.failure}; deactivate and activate")
+            else:
+                answer = request_of(request, loop.pilot)
             response.success, response.message = answer.accepted, answer.message
             if not answer.accepted:
                 self.get_logger().warning(f"{name} refused: {answer.message}")
@@ -199,9 +206,9 @@ class RobotNode(LifecycleNode):
 
     def _publish_state(self) -> None:
         loop = self._running()
-        if loop is None or "base_pos_w" not in loop.snapshot.signals:
+        now = None if loop is None else loop.snapshot
+        if now is None or not all(name in now.signals for name in STATE_SIGNALS):
             return
-        now = loop.snapshot
         measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - now.stamps["base_pos_w"]))
         stamp = Time(nanoseconds=max(measured, 0)).to_msg()
         self._odometry.publish(messages.odometry_message(now.signals, stamp, *self._frames))
@@ -234,9 +241,9 @@ class RobotNode(LifecycleNode):
         if self._loop is not None:
             self._loop.stop(land=land)
             self._report_transitions()
-        for timer in getattr(self, "_clock_timers", []):
+        timers, self._clock_timers = getattr(self, "_clock_timers", []), []
+        for timer in timers:
             self.destroy_timer(timer)
-        self._clock_timers = []
 
     def _declare(self, item: Setting) -> None:
         descriptor = ParameterDescriptor(description=f"{item.description} ({item.allowed()})")
@@ -250,6 +257,12 @@ class RobotNode(LifecycleNode):
         except (InvalidParameterValueException, InvalidParameterTypeException) as error:
             raise ConfigError(f"parameter {item.name}: {error}; it must be {item.allowed()}") from error
         item.checked(value if not isinstance(item.default, tuple) else tuple(value))
+
+    def _refuse_unknown(self) -> None:
+        """A misspelt limit in a file must not be passed over in silence, as rclpy does."""
+        for name in self._parameter_overrides:
+            if not self.has_parameter(name) and not name.startswith("qos_overrides."):
+                raise UnknownName("parameter", name, (*self._settings, "use_sim_time"))
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         changed = {p.name: p.value for p in parameters if p.name in self._settings}
@@ -266,6 +279,10 @@ class RobotNode(LifecycleNode):
         return _plain(self.get_parameter(name).value)
 
 
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, RobotRlError) else f"{type(error).__name__}: {error}"
+
+
 def _plain(value: Any) -> Any:
     """Arrays as rclpy gives them, as tuples."""
     return value if isinstance(value, (bool, int, float, str)) or value is None else tuple(value)
@@ -273,16 +290,10 @@ def _plain(value: Any) -> Any:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM: the first one lands, a second one stops the motors at once."""
-    signals: list[int] = []
-    ended = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        signals.append(number)
-        ended.set()
-
+    ending = Ending()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+        signal.signal(number, ending.on_signal)
     try:
         node = RobotNode()
     except RobotRlError as error:
@@ -292,12 +303,12 @@ def main(args: list[str] | None = None) -> int:
     executor = MultiThreadedExecutor(num_threads=2)
     executor.add_node(node)
     try:
-        while rclpy.ok() and not ended.is_set():
+        while rclpy.ok() and not ending.reason:
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     finally:
-        node.end(hurry=lambda: len(signals) > 1, spin=lambda: executor.spin_once(timeout_sec=0.02))
+        node.end(hurry=lambda: ending.hurry, spin=lambda: executor.spin_once(timeout_sec=0.02))
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()

@@ -27,6 +27,8 @@ from robot_rl.protocols import Array
 from robot_rl.signals import quat_wxyz_to_xyzw, quat_xyzw_to_wxyz
 
 # State samples are only worth something while they are new; requests and events must arrive.
+# Publishing reliably serves every subscriber; subscribing best effort hears every publisher.
+STATE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 REFERENCE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 EVENT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)

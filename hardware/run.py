@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl import registry
 from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.hardware.clock import Clock, MonotonicClock, VirtualClock
 from robot_rl.hardware.control_loop import ControlLoop, LoopConfig, Snapshot
+from robot_rl.hardware.driver_choice import make_driver
+from robot_rl.hardware.ending import Ending
 from robot_rl.hardware.parameters import with_values
 from robot_rl.hardware.setpoints import ReferenceLimits
 from robot_rl.hardware.supervisor import Answer, Transition
@@ -120,7 +124,8 @@ def run_without_ros(
     real_time: bool = True,
     on_progress: Callable[[Snapshot], None] | None = None,
 ) -> RunResult:
-    """Arm, take off, fly one mission for `seconds`, land.
+    """Arm, take off, fly one mission for `seconds`, land. In the main thread, SIGINT, SIGTERM and SIGHUP end the
+    mission with a landing, and a second one idles the motors at once.
 
     Args:
         policy: a policy file; its golden vectors are replayed first.
@@ -139,14 +144,14 @@ def run_without_ros(
         raise UnknownName("mission", mission, MISSIONS)
     if not 0.0 < seconds < 86400.0:
         raise ConfigError(f"seconds = {seconds}: must lie in (0, 86400)")
-    driver_type = registry.load("driver", driver)
+    clock = MonotonicClock() if real_time else VirtualClock()
+    robot = make_driver(driver, driver_options or {}, clock)
     if not real_time and driver != "sim":
         raise ConfigError(f"driver '{driver}' has its own time; real_time=False is only for the driver 'sim'")
     chosen = with_values(RunSettings(), settings or {})
-    clock = MonotonicClock() if real_time else VirtualClock()
     recorder = _Recorder(on_progress)
     loop = ControlLoop(
-        driver_type(driver_options, clock),
+        robot,
         Policy.load(Path(policy)),
         supervisor=chosen.supervisor,
         reference=chosen.reference,
@@ -161,12 +166,34 @@ def _flown(loop: ControlLoop, recorder: _Recorder, clock: Clock, seconds: float,
     flight = Flight(loop, recorder, clock, seconds, mission)
     loop.connect()
     try:
-        loop.run(until=flight.over)
+        with _signals_to(flight):
+            loop.run(until=flight.over)
     except KeyboardInterrupt:
-        flight.outcome = "interrupted by the user; motors idle"
+        flight.success, flight.outcome = False, "interrupted by the user; motors idle"
     if loop.snapshot.failure:
         flight.outcome = loop.snapshot.failure
     return recorder.result(flight, loop)
+
+
+@contextmanager
+def _signals_to(flight: Flight) -> Generator[None, None, None]:
+    """The first signal to end asks the flight to land, the next one raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: object) -> None:
+        flight.ending.on_signal(number, frame)
+        if flight.ending.hurry:
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [(number, signal.signal(number, on_signal)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class _Aborted(Exception):
@@ -178,26 +205,27 @@ class Flight:
 
     Attributes:
         pilot: for the mission's requests. seconds: how long the mission shall last.
-        success, outcome: how it ended.
+        success, outcome: how it ended. ending: whether a signal asked it to end.
     """
 
     def __init__(self, loop: ControlLoop, recorder: _Recorder, clock: Clock, seconds: float, mission: Mission) -> None:
         self._loop, self._recorder, self._clock, self._mission = loop, recorder, clock, mission
         self.pilot, self.seconds = loop.pilot, seconds
-        self.success, self.outcome = False, "not started"
+        self.success, self.outcome, self.ending = False, "not started", Ending()
         self._counts_from = 0.0
+        self._leaving = False
         self._script = self._whole()
 
     def over(self) -> bool:
         """Asked before each tick; makes the next requests."""
+        if self.ending.reason and not self._leaving:
+            self._leave(f"interrupted by {self.ending.reason}")
         try:
             next(self._script)
         except StopIteration:
             return True
         except _Aborted as reason:
-            self.outcome = str(reason)
-            self._recorder.measuring = False
-            self._script = self._come_down()
+            self._leave(str(reason))
         return False
 
     def need(self, answer: Answer) -> None:
@@ -231,7 +259,13 @@ class Flight:
             yield
         self.success, self.outcome = True, "mission flown, landed"
 
+    def _leave(self, reason: str) -> None:
+        self._leaving, self.outcome = True, reason
+        self._recorder.measuring = False
+        self._script = self._come_down()
+
     def _come_down(self) -> Script:
+        self.pilot.land(self.outcome)
         while self._loop.snapshot.state.airborne:
             yield
         last = self._loop.snapshot

@@ -83,6 +83,7 @@ class Supervisor:
         self._since: dict[str, float] = {}
         self._touch_since: float | None = None
         self._last: Observation | None = None
+        self._idled = True  # since the last flight, idle has been handed out
         self.state, self.cause, self.entered = FlightState.DISARMED, "start", 0.0
         self.active: dict[str, str] = {}
         self.ground = 0.0
@@ -109,7 +110,7 @@ class Supervisor:
     def command(self, proposed: Mapping[str, Array] | None, dt: float) -> Decision:
         """What to send `dt` s after the last call: the filtered proposal while airborne, idle otherwise."""
         if not self.state.airborne:
-            self.policy_error = ""
+            self.policy_error, self._idled = "", True
             return Decision(self.idle(), (), 0)
         usable = proposed if isinstance(proposed, Mapping) else None
         filtered = self._filter.apply(usable, dt)
@@ -131,6 +132,8 @@ class Supervisor:
             return Answer(False, f"cannot arm: the robot is {self.state.value} ({self.cause}); {hint}")
         if self._last is None or not self._last.complete:
             return Answer(False, "cannot arm: not every signal of the robot's state has been received yet")
+        if not self._idled:
+            return Answer(False, "cannot arm: the motors have not been stopped since the last flight yet; try again")
         if self.config.require_link and not link_present:
             return Answer(False, "cannot arm: no heartbeat from the operator, and require_link is set")
         worst, cause = self._worst()
@@ -175,6 +178,13 @@ class Supervisor:
         if self.state is not FlightState.FAULT:
             self._enter(FlightState.FAULT, cause, now)
         return Answer(True, "motors idle; disarm to reset")
+
+    def close(self, now: float, cause: str) -> None:
+        """The loop ends: nothing may stay armed, and a flight that was cut short is a FAULT."""
+        if self.state.airborne:
+            self._enter(FlightState.FAULT, f"{cause} in flight", now)
+        elif self.state is FlightState.ARMED:
+            self._enter(FlightState.DISARMED, cause, now)
 
     def accepts_goals(self) -> Answer:
         """Whether goals and references are followed now."""
@@ -225,6 +235,7 @@ class Supervisor:
         self.transition_count += 1
         self.state, self.cause, self.entered = state, cause, now
         self._touch_since = None
+        self._idled = self._idled and not state.airborne
 
     def _bounded(self, command: Command, value: Array) -> Array:
         """Last guard, independent of the filter: right shape, finite, within the limits, or idle."""

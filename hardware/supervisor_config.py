@@ -60,13 +60,15 @@ class Reactions:
         "land", "distance to the reference above max_tracking_error for longer than confirm_time", choices=_ANY
     )
     bad_signal: str = setting(
-        "warn", "a sample that is not finite or not a rotation; it counts as not received", choices=_REPORTED
+        "warn",
+        "a sample not finite, not a rotation or from the future; it counts as not received",
+        choices=_REPORTED,
     )
     stale_signal: str = setting(
         "land", "a signal older than its max_age; the last sample is still used", choices=_ACTING
     )
     lost_signal: str = setting(
-        "idle", "a signal older than lost_factor times its max_age, or never received", choices=_CUT
+        "idle", "a signal but the battery's older than lost_factor times its max_age, or never received", choices=_CUT
     )
     missed_ticks: str = setting(
         "land", "more than max_missed_fraction of the ticks in the last second were missed", choices=_REPORTED
@@ -150,5 +152,6 @@ class SupervisorConfig:
     def tightened(self, safety: Safety) -> SupervisorConfig:
         """The stricter of these limits and of those the policy's contract asks for."""
         wanted = {"max_tilt": safety.max_tilt, "max_body_rate": safety.max_body_rate, "max_speed": safety.max_speed}
+        wanted["max_tracking_error"] = safety.max_position_error
         stricter = {k: min(v, getattr(self, k)) for k, v in wanted.items() if v is not None}
         return dataclasses.replace(self, **stricter)

@@ -105,7 +105,11 @@ def generate_launch_description() -> LaunchDescription:
             ),
             condition=autostart,
         )
-        for start, goal in (("configuring", "unconfigured"), ("activating", "inactive"))
+        for start, goal in (
+            ("configuring", "unconfigured"),
+            ("activating", "inactive"),
+            ("errorprocessing", "unconfigured"),
+        )
     ]
     ended = RegisterEventHandler(
         OnProcessExit(

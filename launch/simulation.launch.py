@@ -15,7 +15,10 @@ ARGUMENTS = (
     DeclareLaunchArgument("policy", description="policy file, as made by `robot-rl export`"),
     DeclareLaunchArgument("driver", default_value="sim", description="driver of the robot"),
     DeclareLaunchArgument(
-        "require_link", default_value="false", description="refuse to arm before an operator sends heartbeats"
+        "require_link",
+        default_value="false",
+        choices=["true", "false"],
+        description="refuse to arm before an operator sends heartbeats",
     ),
 )
 

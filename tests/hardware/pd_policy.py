@@ -137,7 +137,7 @@ def build_contract(model: onnx.ModelProto, **changes: Any) -> Contract:
         "rate": Rate(0.01, 0.001, 0.02),
         "graph_sha256": graph_sha256(model),
         "golden": Golden(1e-5, tuple(steps)),
-        "safety": Safety(max_position_error=0.5),
+        "safety": Safety(max_position_error=1.0),
     }
     return Contract(**{**fields, **changes})
 

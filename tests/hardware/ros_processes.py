@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +130,14 @@ class Graph:
         self._spinner.start()
         self._children: list[Process] = []
 
-    def robot(self, policy: Path, **parameters: Any) -> Process:
-        """Start a robot node; parameters by dotted name, dots as `__`."""
+    def robot(self, policy: Path, arguments: Sequence[str] = (), **parameters: Any) -> Process:
+        """Start a robot node; parameters by dotted name, dots as `__`; `arguments` for ROS come before them."""
         values = {"policy": str(policy), **CALM, **{k.replace("__", "."): v for k, v in parameters.items()}}
-        arguments = ["--ros-args"]
+        given = ["--ros-args", *arguments]
         for name, value in values.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            arguments += ["-p", f"{name}:={text}"]
-        return self.start("robot_rl.hardware.robot_node", arguments)
+            given += ["-p", f"{name}:={text}"]
+        return self.start("robot_rl.hardware.robot_node", given)
 
     def start(self, module: str, arguments: list[str]) -> Process:
         child = Process(module, arguments, self.environment)

@@ -162,7 +162,10 @@ def test_a_second_signal_does_not_wait_for_the_landing(graph, pd_policy):
     robot = graph.robot(pd_policy, landing_grace=60.0, reference__landing_speed=0.05)
     _take_off(graph)
     robot.send(signal.SIGTERM)
+    robot.send(signal.SIGINT)  # at the same time: still one request
     graph.observer.await_("landing", lambda: "landing" in graph.observer.states)
+    time.sleep(1.0)
+    assert robot.alive
     robot.send(signal.SIGTERM)
     assert robot.wait() == 0
     assert "landing → disarmed: landed" not in robot.output

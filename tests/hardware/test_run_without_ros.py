@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -91,3 +94,36 @@ def test_a_missing_damaged_or_foreign_policy_is_refused(tmp_path):
     damaged.write_bytes(other.read_bytes()[:-200])
     with pytest.raises(ContractError):
         run_without_ros(damaged)
+
+
+def _interrupt(times: int):
+    """Sends this process SIGTERM, twice at once as launchers do, and that `times` times; once the robot flies."""
+    left = [times]
+
+    def on_progress(snapshot):
+        if snapshot.state in (FlightState.FLYING, FlightState.LANDING) and left[0]:
+            left[0] -= 1
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.6 if left[0] else 0.0)
+
+    return on_progress
+
+
+def test_a_signal_lands_and_a_second_one_idles_the_motors(pd_policy):
+    result = run_without_ros(pd_policy, real_time=False, on_progress=_interrupt(1))
+    assert not result.success
+    assert result.outcome == "interrupted by SIGTERM; then disarmed (landed)"
+    before = signal.getsignal(signal.SIGTERM)
+    result = run_without_ros(pd_policy, real_time=False, on_progress=_interrupt(2))
+    assert not result.success
+    assert "motors idle" in result.outcome
+    assert result.transitions[-1].after is FlightState.FAULT
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_mission_that_is_refused_in_the_air_lands(pd_policy):
+    settings = {"reference.max_path_speed": 0.5}
+    result = run_without_ros(pd_policy, mission="figure-eight", settings=settings, real_time=False)
+    assert not result.success
+    assert "max_path_speed" in result.outcome and "landed" in result.outcome
