@@ -39,7 +39,7 @@ class ArticulatedEnv:
 
     A family defines `make_observer`, `make_action_map`, `sample_state`, `task_signals`, `critic`, `rewards`, `failed`,
     and where it has them `scene`, `friction_geoms`, `start_task`, `advance_task`, `within_step`, `sensed`, `costs`,
-    `metrics` and `succeeded`. They read `self.physics`, `self.sensor(name)` and the attributes below, all of now.
+    `shaped`, `metrics` and `succeeded`. They read `self.physics`, `self.sensor(name)` and the attributes below.
 
     Attributes:
         task, options, robot: what was asked for.
@@ -136,6 +136,10 @@ class ArticulatedEnv:
     def rewards(self) -> dict[str, Tensor]:
         """Unweighted terms (N,) by the names of `options.reward`."""
         raise NotImplementedError(f"{type(self).__name__} must define rewards()")
+
+    def shaped(self, total: Tensor) -> Tensor:
+        """The reward per second (N,) from the weighted sum of the terms."""
+        return total
 
     def costs(self) -> dict[str, Tensor]:
         """Named constraint violations (N,), ≥ 0, in the unit of what is violated."""
@@ -286,8 +290,8 @@ class ArticulatedEnv:
         terminated = self.failed() | broken
         truncated = (self.episode_step >= self.max_episode_steps) & ~terminated
         terms = self.rewards()
-        reward = self.control_dt * sum(self._weights[name] * value for name, value in terms.items())
-        reward = torch.where(broken, 0.0, reward)
+        total = torch.stack([self._weights[name] * value for name, value in terms.items()]).sum(0)
+        reward = torch.where(broken, 0.0, self.control_dt * self.shaped(total))
         log = {f"reward/{name}": value.mean() for name, value in terms.items()}
         log |= {name: value.mean() for name, value in self.metrics().items()}
         cost = self.costs()

@@ -120,7 +120,7 @@ class InverseKinematics(nn.Module):
         chain: KinematicChain,
         rest: Sequence[float] | None = None,
         iterations: int = 2,
-        damping: float = 0.05,
+        damping: float = 0.03,
         posture: float = 0.1,
     ) -> None:
         super().__init__()

@@ -149,6 +149,10 @@ class VelocityEnv(ArticulatedEnv):
             "air_time": terms.air_time(self.air_time, self.touched_down, self.command),
         }
 
+    def shaped(self, total: Tensor) -> Tensor:
+        """Not below zero: otherwise falling at once would end the penalties of a robot that cannot walk yet."""
+        return torch.clamp(total, min=0.0)
+
     def costs(self) -> dict[str, Tensor]:
         o = self.options.cost
         return {
