@@ -92,6 +92,10 @@ class MujocoPhysics:
         return self._sensors
 
     @property
+    def raw_sensordata(self) -> Tensor:
+        return _float32(self._state["sensordata"]) if self._sensors is None else self._sensors
+
+    @property
     def unstable(self) -> Tensor:
         return torch.from_numpy(self.batch.warning[:, _DIVERGED, 1].any(axis=1) | self._failed)
 
@@ -107,11 +111,11 @@ class MujocoPhysics:
         if len(rows) == 0:
             return
         before = self.sensordata.numpy()
+        self._failed[rows] = False
         outdated = rows[self._outdated[rows]]
         if len(outdated) > 0:
             self._call(lambda: self.batch.set_const(outdated))
             self._outdated[outdated] = False
-        self._failed[rows] = False
         self._call(lambda: self.batch.reset(rows, stage=_NOTHING))
         self._state["qpos"][rows] = qpos.detach().cpu().numpy()[order]
         self._state["qvel"][rows] = qvel.detach().cpu().numpy()[order]

@@ -1,0 +1,98 @@
+"""PyBullet against MuJoCo, and Go1 on both. (MuJoCo against a plain loop stands with it, Warp with Warp: one process.)
+
+In the air the two engines solve the same equations and agree to rounding. In contact they do not: MuJoCo's contacts
+are soft and creep, Bullet's are rigid.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import pytest
+import torch
+from contact_models import BOX, columns, pd, pendulum, quadruped, standing
+from torch import Tensor
+
+from robot_rl.registry import load
+from robot_rl.sim.articulated.scene import compile_scene, flat_scene
+from robot_rl.sim.physics.mujoco import MujocoPhysics
+from robot_rl.sim.physics.pybullet import PybulletPhysics
+
+
+def both(model: mujoco.MjModel, qpos: Tensor, qvel: Tensor) -> list[MujocoPhysics | PybulletPhysics]:
+    pair: list[MujocoPhysics | PybulletPhysics] = [MujocoPhysics(model, 1), PybulletPhysics(model, 1)]
+    for p in pair:
+        p.set_state(torch.arange(1), qpos, qvel)
+    return pair
+
+
+@pytest.mark.parametrize("armature", [0.0, 0.1])
+@pytest.mark.parametrize("actuator", ['<motor joint="b"/>', '<position joint="b" kp="200" kv="20"/>'])
+def test_a_double_pendulum_swings_alike(armature: float, actuator: str) -> None:
+    """One second; measured difference below float32's resolution, accelerations (finite differences) 0.5 m/s²."""
+    model = pendulum(armature, actuator)
+    pair = both(model, torch.tensor([[1.0, -0.5]]), torch.tensor([[0.0, 1.0]]))
+    for i in range(500):
+        for p in pair:
+            p.step(torch.tensor([[0.5 if i < 250 else -0.5, 0.3]]))
+        torch.testing.assert_close(pair[0].qpos, pair[1].qpos, atol=1e-6, rtol=1e-6)
+    moving = columns(model, "tip_pos", "tip_vel")
+    torch.testing.assert_close(pair[0].sensordata[:, moving], pair[1].sensordata[:, moving], atol=1e-5, rtol=1e-5)
+    assert float((pair[0].sensordata - pair[1].sensordata).abs().max()) < 0.6
+
+
+def test_a_box_falls_and_lies_still() -> None:
+    """Measured after two seconds: 12 mm apart, heights 0.1 mm, contact force the weight on both."""
+    model = mujoco.MjModel.from_xml_string(BOX)
+    pair = both(model, torch.tensor(model.qpos0[None], dtype=torch.float32), torch.tensor([[0.5, 0, 0, 0, 0, 1.0]]))
+    for _ in range(1000):
+        for p in pair:
+            p.step(torch.zeros(1, 0))
+    height, shift = (pair[0].qpos - pair[1].qpos)[0, 2], (pair[0].qpos - pair[1].qpos)[0, :2].norm()
+    assert abs(float(height)) < 1e-3 and float(shift) < 0.05
+    for p in pair:
+        touch, _, *force = p.sensordata[0].tolist()
+        assert touch == pytest.approx(9.81, rel=0.01)
+        assert force == pytest.approx([0.0, 0.0, -9.81], abs=0.1)  # of the box on the floor
+
+
+def test_a_quadruped_falls_alike_and_stands_nearly_alike() -> None:
+    """Measured: 3e-9 after 0.24 s in the air; after landing (1 s) 2 mm in height and 0.02 rad in the joints."""
+    model = quadruped()
+    pair = both(model, *standing(1, height=1.0))
+    for _ in range(60):
+        for p in pair:
+            p.step(pd(p.qpos, p.qvel))
+    torch.testing.assert_close(pair[0].qpos, pair[1].qpos, atol=1e-6, rtol=1e-6)
+    for p in pair:
+        p.set_state(torch.arange(1), *standing(1))
+    for _ in range(250):
+        for p in pair:
+            p.step(pd(p.qpos, p.qvel))
+    difference = (pair[0].qpos - pair[1].qpos)[0].abs()
+    assert float(difference[2]) < 0.01 and float(difference[7:].max()) < 0.1
+    weight = 9.81 * float(model.body_subtreemass[1])
+    for p in pair:
+        assert float(p.sensordata[0, columns(model, "FR_force", "FL_force", "RR_force", "RL_force")].sum()) == (
+            pytest.approx(weight, rel=0.03)
+        )
+
+
+@pytest.mark.parametrize("backend", ["mujoco", "pybullet"])
+def test_go1_stands_on_its_motors(backend: str) -> None:
+    robot = load("robot", "go1").parameters("own")
+    model = compile_scene(flat_scene(robot), 0.004)
+    physics = load("physics", backend)(model, 1)
+    pose, limit = torch.tensor(robot.default_pose), torch.tensor(robot.torque_limit)
+    stiffness, damping = torch.tensor(robot.stiffness), torch.tensor(robot.damping)
+    qpos = torch.tensor(model.qpos0[None], dtype=torch.float32)
+    qpos[:, 2], qpos[:, 7:] = robot.base_height + 0.02, pose
+    physics.set_state(torch.arange(1), qpos, torch.zeros(1, model.nv))
+    for _ in range(250):
+        torque = stiffness * (pose - physics.qpos[:, 7:]) - damping * physics.qvel[:, 6:]
+        physics.step(torch.clamp(torque, -limit, limit))
+    # Measured: 0.263 m on MuJoCo, 0.267 m on PyBullet.
+    assert robot.base_height - 0.06 < float(physics.qpos[0, 2]) < robot.base_height
+    assert float(physics.qvel.abs().max()) < 0.3 and not physics.unstable.any()
+    forces = physics.sensordata[0, columns(model, *(f"{foot}_force" for foot in robot.feet))].reshape(-1, 3)
+    weight = 9.81 * float(model.body_subtreemass[model.body(robot.base).id])
+    assert float(forces[:, 2].abs().sum()) == pytest.approx(weight, rel=0.03)
