@@ -18,8 +18,8 @@ def flat_scene(robot: JointedRobot) -> mujoco.MjSpec:
 
     spec = robot.spec()
     spec.worldbody.add_geom(
-        name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], priority=1, friction=[0.8, 0.02, 0.001],
-        material=_checkered(spec),
+        name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material=_checkered(spec),
+        priority=1, friction=[0.8, 0.02, 0.001], solref=[0.01, 1],
     )  # fmt: skip
     add_light(spec)
     return spec

@@ -12,23 +12,24 @@ from robot_rl.sim.ranges import Range, check
 class VelocityReward:
     """Weights of the reward terms (`terms.py`); a reward is Σ weight · term · control_dt, not below zero.
 
-    Defaults follow MuJoCo Playground's Go1 joystick task (2025) except where a comment says otherwise.
+    The terms are those of MuJoCo Playground's Go1 joystick task (2025); penalties weigh less than there, so that the sum
+    is positive for a policy that only stumbles and learning starts at once.
     """
 
-    tracking_lin: float = 1.5
-    tracking_yaw: float = 0.75
+    tracking_lin: float = 2.0
+    tracking_yaw: float = 1.0
     lin_vel_z: float = -0.5
-    ang_vel_xy: float = -0.05
-    orientation: float = -5.0
+    ang_vel_xy: float = -0.02
+    orientation: float = -2.0
     height: float = 0.0
     joint_limits: float = -1.0
     pose: float = 0.5
     termination: float = -1.0
-    stand_still: float = -1.0
+    stand_still: float = -0.5
     torque: float = -0.0002
     action_rate: float = -0.01
-    energy: float = -0.001
-    foot_clearance: float = -2.0
+    energy: float = -0.0005
+    foot_clearance: float = -0.5
     foot_slip: float = -0.1
     air_time: float = 0.1
 
