@@ -24,6 +24,7 @@ import torch
 
 from robot_rl.errors import CheckpointError
 
+IDENTITY = ("task", "algorithm", "seed", "config")  # what run.json must say for a run to be resumed or exported
 PLAIN_TYPES = (torch.Tensor, str, bytes, int, float, bool, type(None))
 
 
@@ -202,14 +203,20 @@ class RunFolder:
         """Content of run.json.
 
         Raises:
-            CheckpointError: absent or not JSON.
+            CheckpointError: absent, not JSON, or without what identifies a run.
         """
         if not self.is_run:
             raise CheckpointError(f"there is no training run in {self.path} (no run.json); start one without --resume")
         try:
-            info: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+            info: Any = json.loads((self.path / "run.json").read_text())
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path / 'run.json'} cannot be read: {error}") from error
+            raise CheckpointError(f"{self.path / 'run.json'} cannot be read: {error}; start a new run") from error
+        missing = [key for key in IDENTITY if not isinstance(info, dict) or key not in info]
+        if missing:
+            raise CheckpointError(
+                f"{self.path / 'run.json'} does not say {', '.join(missing)}: it is damaged or of another program; "
+                f"start a new run"
+            )
         return info
 
     def checkpoint_paths(self) -> list[Path]:

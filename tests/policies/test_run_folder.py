@@ -120,3 +120,10 @@ def test_a_damaged_run_json_is_named(folder):
     (folder.path / "run.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"run\.json cannot be read"):
         folder.read_info()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", "{}", '{"task": "t", "algorithm": "a", "seed": 0}'])
+def test_a_damaged_run_json_is_refused(folder, content):
+    (folder.path / "run.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"run\.json .*start a new run"):
+        folder.read_info()
