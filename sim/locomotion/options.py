@@ -12,7 +12,7 @@ from robot_rl.sim.ranges import Range, check
 class VelocityReward:
     """Weights of the reward terms (`terms.py`); a reward is Σ weight · term · control_dt, not below zero.
 
-    The terms are those of MuJoCo Playground's Go1 joystick task (2025); penalties weigh less than there, so that the sum
+    The terms are those of MuJoCo Playground's Go1 joystick task (2025); penalties weigh less, so that the sum
     is positive for a policy that only stumbles and learning starts at once.
     """
 
