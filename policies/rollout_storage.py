@@ -25,7 +25,9 @@ class Rollout:
         actor_state, critic_state: (N, gru) of recurrent networks before the first step.
     """
 
-    def __init__(self, horizon: int, num_envs: int, policy: int, critic: int, action: int, device: torch.device):
+    def __init__(
+        self, horizon: int, num_envs: int, policy: int, critic: int, action: int, device: torch.device
+    ) -> None:
         def zeros(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(horizon, num_envs, *size, device=device, dtype=dtype)
 

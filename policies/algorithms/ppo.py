@@ -31,7 +31,6 @@ from robot_rl.policies.symmetry import ACTION, symmetry_of
 from robot_rl.policies.training_log import EpisodeMeter
 from robot_rl.protocols import BatchedEnv
 
-
 METRICS = ("loss/surrogate", "loss/value", "loss/mirror", "policy/entropy", "policy/kl", "policy/clipped")
 """What a minibatch tells, in this order."""
 

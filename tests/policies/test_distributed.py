@@ -85,7 +85,7 @@ def test_one_process_can_deploy_but_not_continue_what_two_have_trained(folder, t
 
 
 def test_the_command_line_under_torchrun(tmp_path):
-    small = "num_envs=8 steps_per_env=4 iterations=2 epochs=1 minibatches=2 actor_hidden=[8] critic_hidden=[8]".split()
+    small = ["num_envs=8", "steps_per_env=4", "iterations=2", "epochs=1", "actor_hidden=[8]", "critic_hidden=[8]"]
     command = ["-m", "robot_rl.cli", "train", "quadrotor-hover", "--algorithm", "ppo", "--quiet"]
     output = torchrun(*command, "--out", str(tmp_path / "run"), "--set", *small)
     assert output.count("wrote") == 1

@@ -1,6 +1,6 @@
 """What each of two processes does in test_distributed.py; started by torchrun.
 
-    torchrun --nproc-per-node 2 two_processes.py FOLDER
+torchrun --nproc-per-node 2 two_processes.py FOLDER
 """
 
 from __future__ import annotations
