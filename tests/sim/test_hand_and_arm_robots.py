@@ -7,7 +7,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,8 @@ from robot_rl.registry import load
 from robot_rl.sim.articulated.jointed_robot import MENAGERIE_VARIABLE, JointedRobot
 from robot_rl.sim.articulated.kinematics import InverseKinematics, KinematicChain, pointing_down
 from robot_rl.sim.robots import leap, panda
+
+mujoco = pytest.importorskip("mujoco")
 
 ROBOTS = ("leap", "panda")
 RANGES = {

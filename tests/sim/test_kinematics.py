@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import onnxruntime
 import pytest
@@ -19,6 +18,8 @@ from robot_rl.sim.articulated.kinematics import (
     solve_positive,
 )
 from robot_rl.sim.robots import leap, panda
+
+mujoco = pytest.importorskip("mujoco")
 
 SLIDER = """
 <mujoco>
