@@ -29,7 +29,8 @@ class DeployedPolicy(nn.Module):
 
     @property
     def signals(self) -> tuple[Signal, ...]:
-        return tuple(self.observer.signals)
+        seen = tuple(self.observer.signals)
+        return (*seen, *(s for s in self.action_map.signals if s.name not in {o.name for o in seen}))
 
     @property
     def memory(self) -> tuple[Memory, ...]:
@@ -54,4 +55,4 @@ class DeployedPolicy(nn.Module):
         else:
             action = self.actor(obs)
         observed = self.observer.record(observed, action)
-        return self.action_map(action), {**observed, **recurrent}
+        return self.action_map.commands_for(action, signals), {**observed, **recurrent}

@@ -127,6 +127,10 @@ def _inverse(env: Any, device: torch.device) -> tuple[list[str], Tensor, Tensor]
         ConfigError: the action map is not of that form.
     """
     size = env.action_dim
+    read = [s.name for s in getattr(env.action_map, "signals", ())]
+    if read:
+        name = type(env.action_map).__name__
+        raise ConfigError(f"commands of {name} depend on {read}; give the teacher's run folder instead")
 
     def command(action: Tensor) -> tuple[list[str], Tensor]:
         commands = env.action_map(action.to(device))

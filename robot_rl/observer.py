@@ -6,6 +6,8 @@ other. Nothing that runs on a robot imports it; on a robot all of this is inside
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -50,15 +52,26 @@ class Observer(nn.Module):
 class ActionMap(nn.Module):
     """Turns the network's output into physical commands.
 
+    A subclass defines `forward(action)`, or `forward(action, signals)` where its commands depend on where the robot is,
+    as those of an end effector do; a pure function of tensor operations like the observer. Action (N, A), nominally in
+    [−1, 1] → command name → (N, elements) in the command's unit.
+
     Attributes:
         commands: what it produces; the contract's commands.
+        signals: what it reads besides the action, as measured; empty for most.
     """
 
     commands: tuple[Command, ...] = ()
+    signals: tuple[Signal, ...] = ()
 
-    def forward(self, action: Tensor) -> dict[str, Tensor]:
-        """Action (N, A), nominally in [−1, 1] → command name → (N, elements) in the command's unit."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(action)")
+    @property
+    def action_dim(self) -> int:
+        """A; one action for each element of the commands, unless a subclass says otherwise."""
+        return sum(len(c.elements) for c in self.commands)
+
+    def commands_for(self, action: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What environments and exported policies call: the commands, with the signals that this map reads."""
+        return self(action, {s.name: signals[s.name] for s in self.signals}) if self.signals else self(action)
 
 
 def initial_memory(

@@ -38,8 +38,9 @@ class ArticulatedEnv:
     """N robots with joints doing one task; satisfies `robot_rl.protocols.BatchedEnv`.
 
     A family defines `make_observer`, `make_action_map`, `sample_state`, `task_signals`, `critic`, `rewards`, `failed`,
-    and where it has them `scene`, `friction_geoms`, `start_task`, `advance_task`, `within_step`, `sensed`, `costs`,
-    `shaped`, `metrics` and `succeeded`. They read `self.physics`, `self.sensor(name)` and the attributes below.
+    and where it has them `scene`, `friction_geoms`, `object_bodies`, `start_task`, `advance_task`, `within_step`,
+    `sensed`, `costs`, `shaped`, `metrics` and `succeeded`. They read `self.physics`, `self.sensor(name)` and the
+    attributes below.
 
     Attributes:
         task, options, robot: what was asked for.
@@ -82,7 +83,7 @@ class ArticulatedEnv:
         self.actuator = make_actuator(o.actuator, self.robot, num_envs, self.device)
         self.randomizer = Randomizer(
             o.randomize, self.robot, self.physics, self.gains, self._robot_bodies(), self.friction_geoms(),
-            self._generator,
+            self._generator, self.object_bodies(),
         )  # fmt: skip
         self.pushes = Pushes(o.push, self.robot, self.physics, o.control_dt, self._generator)
         self.observer, self.action_map = self.make_observer().to(self.device), self.make_action_map().to(self.device)
@@ -98,6 +99,10 @@ class ArticulatedEnv:
     def friction_geoms(self) -> Sequence[str]:
         """Names of the geoms whose friction `randomize.friction` sets; default: the floor."""
         return (FLOOR,)
+
+    def object_bodies(self) -> Sequence[str]:
+        """Names of the bodies whose mass `randomize.object_mass` scales; default: none."""
+        return ()
 
     def make_observer(self) -> Observer:
         """What the policy sees; exported with it."""
@@ -199,7 +204,7 @@ class ArticulatedEnv:
         self.previous_action = self.action
         self.action = torch.clamp(action.to(self.device, torch.float32), -1.0, 1.0)
         self._memory = self.observer.record(self._memory, self.action)
-        return self._step(self.action_map(self.action), observe=True)
+        return self._step(self.action_map.commands_for(self.action, self._signals), observe=True)
 
     @torch.no_grad()
     def step_command(self, commands: Mapping[str, Tensor]) -> Step:
@@ -255,7 +260,7 @@ class ArticulatedEnv:
 
     def _allocate(self) -> None:
         n, j, o = self.num_envs, len(self.robot.joints), self.options
-        self.action_dim = sum(len(c.elements) for c in self.action_map.commands)
+        self.action_dim = self.action_map.action_dim
         self._sensor_slices = {
             self.model.sensor(i).name: (int(self.model.sensor_adr[i]), int(self.model.sensor_dim[i]))
             for i in range(self.model.nsensor)
@@ -379,7 +384,8 @@ class ArticulatedEnv:
 
     def _measured(self) -> dict[str, Tensor]:
         signals = self.true_signals()
-        signals["joint_pos"] = signals["joint_pos"] + self.randomizer.joint_offset
+        offset = self.randomizer.joint_offset[:, : signals["joint_pos"].shape[1]]  # a gripper's fingers are not in it
+        signals["joint_pos"] = signals["joint_pos"] + offset
         return self.sensed(signals)
 
     def _observations(self, policy: bool = True) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ class Randomizer:
         bodies: names of the robot's bodies, the base (or the last link of a bolted-down robot) first.
         friction_geoms: whose sliding friction `friction` sets.
         generator: source of everything random; its device is where things are.
+        objects: bodies whose mass `object_mass` scales.
 
     Attributes:
         joint_offset: (N, J) rad, what the encoders add.
@@ -43,10 +44,13 @@ class Randomizer:
         bodies: Sequence[str],
         friction_geoms: Sequence[str],
         generator: torch.Generator,
+        objects: Sequence[str] = (),
     ) -> None:
         self.options, self.robot, self.physics, self.gains, self.generator = options, robot, physics, gains, generator
         model = physics.model
         self.bodies = torch.tensor([model.body(name).id for name in bodies])
+        self.objects = torch.tensor([model.body(name).id for name in objects], dtype=torch.long)
+        self.arm = len(robot.joints) - len(robot.gripper)
         self.geoms = torch.tensor([model.geom(name).id for name in friction_geoms], dtype=torch.long)
         self.dofs = torch.tensor([model.joint(name).dofadr[0] for name in robot.joints])
         self.joint_offset = torch.zeros(physics.num_envs, len(robot.joints), device=physics.device)
@@ -69,17 +73,21 @@ class Randomizer:
         if _varies(o.strength):
             self.gains.strength[ids] = self._uniform(o.strength, len(ids), j)
         if _varies(o.joint_offset):
-            self.joint_offset[ids] = self._uniform(o.joint_offset, len(ids), j)
+            self.joint_offset[ids, : self.arm] = self._uniform(o.joint_offset, len(ids), self.arm)
         if self.robot.builtin_pd and (_varies(o.stiffness) or _varies(o.damping)):
             self._builtin_gains(ids)
 
     def _masses(self, ids: Tensor) -> None:
         o, n, base = self.options, len(ids), self.bodies[0]
-        if _varies(o.link_mass) or o.base_mass != (0.0, 0.0):
+        if _varies(o.link_mass) or _varies(o.object_mass) or o.base_mass != (0.0, 0.0):
             mass, inertia = self._rows("body_mass", ids), self._rows("body_inertia", ids)
             factor = self._uniform(o.link_mass, n, len(self.bodies))
             mass[:, self.bodies] *= factor
             inertia[:, self.bodies] *= factor[..., None]
+            if len(self.objects) > 0:
+                factor = self._uniform(o.object_mass, n, len(self.objects))
+                mass[:, self.objects] *= factor
+                inertia[:, self.objects] *= factor[..., None]
             before = mass[:, base]
             mass[:, base] = torch.clamp(before + self._uniform(o.base_mass, n, 1)[:, 0], min=0.1 * before)
             inertia[:, base] *= (mass[:, base] / before)[:, None]
