@@ -56,6 +56,21 @@ EXCEPTIONS: dict[str, Layer] = {
     "robot_rl.observer": Layer(always={"numpy", "torch"}),
     # A face for one library, imported by whoever asks for that library.
     "robot_rl.policies.sb3_vec_env": Layer(always={"numpy", "torch", "gymnasium", "stable_baselines3"}),
+    "robot_rl.policies.rsl_rl_env": Layer(always={"torch", "rsl_rl", "tensordict"}),
+    "robot_rl.policies.skrl_env": Layer(always={"numpy", "torch", "gymnasium", "skrl"}),
+    # Contact simulators: each backend is loaded only by its name, with the library it stands for.
+    **{
+        f"robot_rl.sim.physics.{name}": Layer(always={"numpy", "torch", "mujoco", *libraries})
+        for name, libraries in {
+            "mujoco": (),
+            "warp": ("mujoco_warp", "warp"),
+            "_warp_kernels": ("warp",),
+            "pybullet": ("pybullet", "pybullet_utils"),
+            "_bullet_build": (),
+            "_bullet_sensors": (),
+            "_bullet_world": (),
+        }.items()
+    },
     # The simulated robot is a driver like any other: it may reach into its "vendor library", which is sim, on connect.
     "robot_rl.hardware.drivers.sim": Layer(always={"numpy"}, folders={"sim"}),
 }
