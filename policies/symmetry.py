@@ -37,7 +37,7 @@ class Symmetry:
         for name, size in sizes.items():
             if name not in mirrors:
                 raise ConfigError(f"env.symmetry has no mirror of '{name}'; it has {sorted(mirrors)}")
-            indices, signs = (list(part) for part in mirrors[name])
+            indices, signs = list(mirrors[name][0]), list(mirrors[name][1])
             if sorted(indices) != list(range(size)) or len(signs) != size:
                 raise ConfigError(
                     f"env.symmetry['{name}'] needs a permutation of 0…{size - 1} and {size} signs, "

@@ -31,7 +31,14 @@ from robot_rl.policies.symmetry import ACTION, symmetry_of
 from robot_rl.policies.training_log import EpisodeMeter
 from robot_rl.protocols import BatchedEnv
 
-METRICS = ("loss/surrogate", "loss/value", "loss/mirror", "policy/entropy", "policy/kl", "policy/clipped")
+METRICS: tuple[str, ...] = (
+    "loss/surrogate",
+    "loss/value",
+    "loss/mirror",
+    "policy/entropy",
+    "policy/kl",
+    "policy/clipped",
+)
 """What a minibatch tells, in this order."""
 
 
@@ -272,7 +279,7 @@ class Ppo:
         require_finite_rollout({name: column for name, column in zip(METRICS, table.unbind(1), strict=True)})
         for parameter in (*self.actor_parameters, *self.critic_parameters):
             require_finite("parameters", parameter)
-        metrics = dict(zip(METRICS, table.mean(0).tolist(), strict=True))
+        metrics: dict[str, float] = dict(zip(METRICS, table.mean(0).tolist(), strict=True))
         explained = 1.0 - (r.returns - r.value).var() / r.returns.var().clamp_min(1e-12)
         metrics["value/explained_variance"] = explained.item()
         metrics["policy/std"] = self.log_std.exp().mean().item()
