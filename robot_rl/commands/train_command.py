@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; under torchrun cuda is one GPU per process")
     parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     from robot_rl.config import from_yaml, parse_set
     from robot_rl.errors import ConfigError
+    from robot_rl.policies.distributed import is_first_process
 
     if arguments.fast and arguments.algorithm != "apg":
         raise ConfigError(f"--fast is a setting of the algorithm apg, not of {arguments.algorithm}")
@@ -42,9 +44,9 @@ def main(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / default_name(arguments)
     result = train(
         arguments.task, arguments.algorithm, folder, changes,
-        seed=arguments.seed, resume=arguments.resume, quiet=arguments.quiet,
+        seed=arguments.seed, resume=arguments.resume, quiet=arguments.quiet, device=arguments.device,
     )  # fmt: skip
-    if result.completed:
+    if result.completed and is_first_process():
         print(f"wrote {result.folder}\nnext: robot-rl export {result.folder} -o policy.onnx")
     return 0 if result.completed else 130
 
@@ -58,6 +60,7 @@ def train(
     seed: int,
     resume: bool = False,
     quiet: bool = False,
+    device: str = "cpu",
 ) -> Any:
     """Compose task, algorithm and runner from names and changes by section; returns the runner's TrainResult."""
     from rich.console import Console
@@ -66,6 +69,7 @@ def train(
     from robot_rl.commands.compose import make_environment, sections
     from robot_rl.config import overlay
     from robot_rl.policies.algorithm import load_algorithm
+    from robot_rl.policies.distributed import local_device
     from robot_rl.policies.runner import RunInfo, RunnerConfig
     from robot_rl.policies.runner import train as run
 
@@ -73,7 +77,8 @@ def train(
     spec = load_algorithm(algorithm)
     task = registry.load("task", task_name)
     config = overlay(spec.config_class(), parts["algorithm"])
-    env = make_environment(task, spec, int(getattr(config, "num_envs", 1)), seed, parts["task"])
+    num_envs = int(getattr(config, "num_envs", 1))
+    env = make_environment(task, spec, num_envs, seed, parts["task"], local_device(device))
     command = shlex.join(["robot-rl", *sys.argv[1:]])
     info = RunInfo(task=task_name, robot=task.robot, command=command, extra={"task_changes": parts["task"]})
     console = None if quiet else Console(stderr=True)
