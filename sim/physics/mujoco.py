@@ -1,10 +1,10 @@
 """MuJoCo on the CPU: all simulations advance in one call on a pool of threads (`mujoco.batch`, MuJoCo ≥ 4.0).
 
 A simulation is one row of float64 state; its `MjData` is a scratch area of the thread that happens to run it. So a
-simulation of a quadruped takes 2 kB and stays in the cache. Sensors of position and velocity would be one step old after
-a step; they are brought up to date when they are read, once per control step instead of once per physics step. With
-four physics steps to a control step, 1024 quadrupeds ran at 40.6k steps per CPU-second this way; a batch that keeps
-an `MjData` per simulation (`persistent`) and computes the sensors every time ran at 30.1k, with 0.23 MB each.
+simulation of a quadruped takes 2 kB and stays in the cache. Sensors of position and velocity would be one step old
+after a step; they are brought up to date when they are read, once per control step instead of once per physics step.
+With four physics steps to a control step, 1024 quadrupeds ran at 40.6k steps per CPU-second this way; a batch that
+keeps an `MjData` per simulation (`persistent`) and computes the sensors every time ran at 30.1k, with 0.23 MB each.
 """
 
 # mujoco comes without stubs.
