@@ -14,7 +14,8 @@ from robot_rl.registry import load
 from robot_rl.signals import Signal
 
 if TYPE_CHECKING:
-    from robot_rl.protocols import BatchedEnv
+    from robot_rl.protocols import BatchedEnv, DifferentiableTask
+    from robot_rl.sim.articulated.variants import Variant
 
 
 Act = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -35,7 +36,12 @@ class TaskSpec:
         environment: `module:function` called as `function(task, num_envs, seed, device)`, imported only when needed.
         examples: `module:function` called as `function(task, act, count, seed, control_dt)`: flies or walks one robot
             under `act` and gives `count` steps of its signals, name → (1, …) arrays.
-        algorithm: what `robot-rl train` uses when nothing is said.
+        variants: `module:NAME`, a tuple of `Variant` (sim/articulated/variants.py): what `robot-rl eval` tests. Empty
+            for flight, which has scenarios of its own (robot_rl/evaluation/scenarios.py).
+        algorithm: what `robot-rl train` uses when nothing is said; its settings for this task may stand in
+            `config/train/TASK-ALGORITHM.yaml`.
+        differentiable: `module:function` called as `function(task, num_envs, changes)` for training by analytic
+            gradients; empty: the task has none.
     """
 
     name: str
@@ -49,6 +55,7 @@ class TaskSpec:
     safety: Safety = field(default_factory=Safety)
     examples: str = "robot_rl.sim.articulated.examples:walk_through"
     algorithm: str = "ppo"
+    variants: str = "robot_rl.sim.articulated.variants:VARIANTS"
 
     def overridden(self, overrides: Mapping[str, Any] | None) -> TaskSpec:
         """A variant with options replaced by dotted keys, for example `{"delay.max": 0.02}`.
@@ -65,6 +72,28 @@ class TaskSpec:
 
     def example_signals(
         self, act: Act, count: int, seed: int = 0, control_dt: float | None = None
+    def make_differentiable(self, num_envs: int, changes: Mapping[str, Any]) -> DifferentiableTask:
+        """The same task as a batch that gives loss and gradient; `changes` are its own options by dotted keys.
+
+        Raises:
+            ConfigError: the task has no gradients.
+        """
+        if not self.differentiable:
+            raise ConfigError(
+                f"task '{self.name}' has no analytic gradient, which this algorithm needs; use --algorithm {self.algorithm}"
+            )
+        return _named(self.differentiable)(self, num_envs, changes)
+
+    def tested_variants(self, names: str) -> dict[str, tuple[Variant, dict[str, Any]]]:
+        """Those of a comma-separated list of variants and groups, each with the options that it changes.
+
+        Raises:
+            UnknownName: no such variant or group of this task; the message lists those there are.
+        """
+        from robot_rl.sim.articulated.variants import selected
+
+        return selected(names, _named(self.variants), self)
+
     ) -> list[dict[str, Any]]:
         """Consecutive steps of one simulated robot's signals from a reset, name → (1, …) arrays.
 

@@ -23,6 +23,7 @@ from robot_rl.sim.articulated.options import ArticulatedOptions
 from robot_rl.sim.articulated.pushes import Pushes
 from robot_rl.sim.articulated.randomize import Randomizer
 from robot_rl.sim.articulated.scene import FLOOR, compile_scene, flat_scene
+from robot_rl.sim.articulated.steering import Steerable
 from robot_rl.sim.delay import DelayLine
 from robot_rl.sim.device import torch_device
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 JITTER_SIGMAS = 4.0  # the delay line holds this much of the jitter; more is cut off
 
 
-class ArticulatedEnv:
+class ArticulatedEnv(Steerable):
     """N robots with joints doing one task; satisfies `robot_rl.protocols.BatchedEnv`.
 
     A family defines `make_observer`, `make_action_map`, `sample_state`, `task_signals`, `critic`, `rewards`, `failed`,

@@ -27,7 +27,7 @@ class Pushes:
         n, device = physics.num_envs, physics.device
         self.wait = torch.zeros(n, device=device)  # s until the next push begins; negative while it lasts
         self.force = torch.zeros(n, 3, device=device)
-        if self.needed:
+        if robot.base:
             self.body = physics.model.body(robot.base).id
             self.mass = float(physics.model.body_subtreemass[self.body])
 
@@ -50,13 +50,20 @@ class Pushes:
         applied = self.force * active
         self.physics.apply(self.body, applied, torch.zeros_like(applied))
 
+    def shove(self, velocity: Tensor) -> None:
+        """Push every robot at once, as if the draw had been this velocity (N, 2) m/s, world; only with a moving base."""
+        self.needed = True
+        self.force[:, :2] = velocity * (self.mass / max(self.options.duration, self.control_dt))
+        self.wait.fill_(self.control_dt)
+
     def _draw(self, ids: Tensor) -> None:
         low, high = self.options.speed
         draw = torch.rand(3, len(ids), generator=self._generator, device=self._generator.device)
         speed, angle = low + (high - low) * draw[0], 2 * math.pi * draw[1]
         newton = self.mass * speed / max(self.options.duration, self.control_dt)
         self.force[ids] = torch.stack([newton * torch.cos(angle), newton * torch.sin(angle), 0 * newton], dim=1)
-        self.wait[ids] = self.options.every * (0.5 + draw[2])
+        every = self.options.every if self.options.every > 0 else math.inf
+        self.wait[ids] = every * (0.5 + draw[2])
 
     def state_dict(self) -> dict[str, Any]:
         return {"wait": self.wait.clone(), "force": self.force.clone()}

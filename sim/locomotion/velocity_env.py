@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from robot_rl.sim.articulated.rotations import (
     rotate_back,
     small_rotation,
 )
+from robot_rl.sim.articulated.steering import Control, Trace
 from robot_rl.sim.locomotion import terms
 from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObserver
 from robot_rl.sim.locomotion.options import LocomotionOptions
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 CONTACT_FORCE = 1.0  # N: a foot that presses more is on the ground
 FOOT_HEIGHT = 0.1  # m: how high a foot should be in mid-swing (MuJoCo Playground)
+COMMANDED = ("forward", "sideways", "yaw")  # the columns of `command`, by the names of their options
 SOFT_LIMIT = 0.9  # share of the joint range that costs nothing
 
 
@@ -174,6 +177,33 @@ class VelocityEnv(ArticulatedEnv):
         score = (2 * terms.tracking(error, sigma) + terms.tracking(yaw_error, sigma)) / 3
         power = terms.energy(self.torque, self.joint_vel)
         return {"tracking": score, "speed_error": error.norm(dim=1), "yaw_error": yaw_error.abs()[:, 0], "power": power}
+
+    # What can be steered and seen.
+
+    def controls(self) -> dict[str, Control]:
+        widest, now = self.task.options.command, self.command[0].tolist()
+        rows = zip(COMMANDED, now, ("m/s", "m/s", "rad/s"), strict=True)
+        own = {name: Control(*getattr(widest, name), value, unit) for name, value, unit in rows}
+        return own | super().controls()
+
+    def _apply_control(self, name: str, value: float) -> None:
+        if name not in COMMANDED:
+            super()._apply_control(name, value)
+            return
+        self._change(command=dataclasses.replace(self.options.command, **{name: (value, value), "standing": 0.0}))
+        self.command = self.command.clone()
+        self.command[:, COMMANDED.index(name)] = value
+
+    def traces(self) -> dict[str, Trace]:
+        vel, rate, asked = self.base_lin_vel_b(), self.base_ang_vel_b(), self.command
+        return {
+            "forward": Trace(vel[:, 0], "m/s", asked[:, 0]),
+            "sideways": Trace(vel[:, 1], "m/s", asked[:, 1]),
+            "yaw": Trace(rate[:, 2], "rad/s", asked[:, 2]),
+        }
+
+    def touching(self) -> Tensor:
+        return self.contact
 
     # What happens over time.
 

@@ -18,6 +18,7 @@ TASK = TaskSpec(
     options=FlightOptions(),
     environment="robot_rl.sim.quadrotor.env:make_quadrotor_env",
     examples="robot_rl.sim.quadrotor.examples:figure_eight_flight",
+    variants="",
     algorithm="apg",
     safety=Safety(max_position_error=1.5, max_tilt=1.7, max_body_rate=40.0, max_speed=5.0),
 )
