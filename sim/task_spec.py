@@ -54,8 +54,8 @@ class TaskSpec:
     environment: str
     safety: Safety = field(default_factory=Safety)
     examples: str = "robot_rl.sim.articulated.examples:walk_through"
-    algorithm: str = "ppo"
     variants: str = "robot_rl.sim.articulated.variants:VARIANTS"
+    algorithm: str = "ppo"
 
     def overridden(self, overrides: Mapping[str, Any] | None) -> TaskSpec:
         """A variant with options replaced by dotted keys, for example `{"delay.max": 0.02}`.
@@ -70,8 +70,6 @@ class TaskSpec:
         """Build the environment."""
         return _named(self.environment)(self, num_envs, seed, device)
 
-    def example_signals(
-        self, act: Act, count: int, seed: int = 0, control_dt: float | None = None
     def make_differentiable(self, num_envs: int, changes: Mapping[str, Any]) -> DifferentiableTask:
         """The same task as a batch that gives loss and gradient; `changes` are its own options by dotted keys.
 
@@ -94,6 +92,8 @@ class TaskSpec:
 
         return selected(names, _named(self.variants), self)
 
+    def example_signals(
+        self, act: Act, count: int, seed: int = 0, control_dt: float | None = None
     ) -> list[dict[str, Any]]:
         """Consecutive steps of one simulated robot's signals from a reset, name → (1, …) arrays.
 
