@@ -1,0 +1,1 @@
+"""Manipulation by an arm with a gripper: objects and fixtures, end-effector actions, cameras, randomised looks."""

@@ -1,0 +1,173 @@
+"""What a manipulation policy sees, and how its actions move the end effector; both are exported with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from robot_rl.contract import Command, Memory
+from robot_rl.observer import ActionMap, Observer
+from robot_rl.signals import Signal
+from robot_rl.sim.articulated.kinematics import InverseKinematics, KinematicChain
+from robot_rl.sim.articulated.rotations import rotate
+
+if TYPE_CHECKING:
+    import mujoco
+
+POS_SCALE, NEAR_SCALE, FORCE_SCALE, WIDTH_SCALE, VEL_SCALE = 5.0, 10.0, 0.1, 25.0, 0.2
+"""To numbers around one: positions in the workspace, distances, N, gripper width, rad/s."""
+
+
+class ManipulationObserver(Observer):
+    """Arm, gripper, wrist force, and where object and target are seen from the gripper; no object velocities.
+
+    In this order, each where the task has the signal: joint velocities 7, gripper 3 from the workspace's middle, turn
+    of the gripper 2, width 1, wrist force 3 (squashed by tanh beyond 10 N), target − gripper 3, target − object 3,
+    object − gripper 3, angle of the object relative to the gripper 2 (`fold`-fold symmetric), object's upright 1,
+    previous action.
+
+    Args:
+        signals: the task's. centre: (3,) m. action_dim: of the action map.
+        fold: symmetry of the object about the vertical: 4 for a cube.
+    """
+
+    centre: Tensor
+    x_axis: Tensor
+    z_axis: Tensor
+
+    def __init__(
+        self, signals: tuple[Signal, ...], centre: tuple[float, float, float], action_dim: int, fold: int = 4
+    ) -> None:
+        super().__init__()
+        self.signals, self.fold = signals, fold
+        names = {s.name for s in signals}
+        self.has_target, self.has_object = "target_pos_w" in names, "object_pos_w" in names
+        self.has_target_turn = "target_quat_wxyz" in names
+        self.obs_dim = 16 + 3 * self.has_target + 6 * self.has_object + 2 * self.has_target_turn + action_dim
+        self.obs_dim += 3 * (self.has_target and self.has_object)
+        self.memory = (Memory("previous_action", (action_dim,), (0.0,) * action_dim),)
+        self.register_buffer("centre", torch.tensor(centre))
+        self.register_buffer("x_axis", torch.tensor([[1.0, 0.0, 0.0]]))
+        self.register_buffer("z_axis", torch.tensor([[0.0, 0.0, 1.0]]))
+
+    def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        ee, turn = signals["ee_pos_w"], rotate(signals["ee_quat_wxyz"], self.x_axis)
+        parts = [
+            signals["joint_vel"] * VEL_SCALE,
+            (ee - self.centre) * POS_SCALE,
+            turn[:, :2],
+            signals["gripper_width"] * WIDTH_SCALE,
+            torch.tanh(signals["ee_force_b"] * FORCE_SCALE),
+        ]
+        if self.has_target:
+            parts.append((signals["target_pos_w"] - ee) * NEAR_SCALE)
+        if self.has_object:
+            pos, quat = signals["object_pos_w"], signals["object_quat_wxyz"]
+            if self.has_target:
+                parts.append((signals["target_pos_w"] - pos) * NEAR_SCALE)
+            heading = rotate(quat, self.x_axis)
+            parts += [
+                (pos - ee) * NEAR_SCALE,
+                relative_turn(heading, turn, self.fold),
+                rotate(quat, self.z_axis)[:, 2:],
+            ]
+        if self.has_target_turn:
+            wanted = rotate(signals["target_quat_wxyz"], self.x_axis)
+            parts.append(relative_turn(wanted, turn, self.fold))
+        parts.append(memory["previous_action"])
+        return torch.cat(parts, dim=1), memory
+
+    def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
+        return {"previous_action": torch.clamp(action, -1.0, 1.0)}
+
+
+def relative_turn(heading: Tensor, reference: Tensor, fold: int) -> Tensor:
+    """(N, 2): cosine and sine of `fold` times the angle from `reference` to `heading`, horizontal parts of (N, 3).
+
+    By doubling, because ONNX has no arctangent of two arguments; `fold` is 1, 2 or 4.
+    """
+    cosine = heading[:, 0] * reference[:, 0] + heading[:, 1] * reference[:, 1]
+    sine = heading[:, 1] * reference[:, 0] - heading[:, 0] * reference[:, 1]
+    length = torch.sqrt(cosine.square() + sine.square()).clamp(min=1e-6)
+    cosine, sine = cosine / length, sine / length
+    while fold > 1:
+        cosine, sine = cosine.square() - sine.square(), 2.0 * cosine * sine
+        fold //= 2
+    return torch.stack([cosine, sine], dim=1)
+
+
+class EndEffectorActionMap(ActionMap):
+    """Action → the gripper's next place → joint targets by inverse kinematics, and gripper width.
+
+    The target is where the gripper *is*, by the measured joint positions, plus step_size · action: so a blocked arm
+    pushes with a bounded force, and nothing has to be remembered. The gripper always points straight down.
+
+    Actions: dx, dy, dz; then dyaw with `turns`; then the gripper (1 open, −1 closed) with `grips`.
+
+    Args:
+        model: the scene, read for the arm's chain up to site `ee`.
+        commands: joint_pos_target, gripper_width_target. joint_pos: the signal.
+        rest: (7,) rad, preferred posture.
+        lower, upper: (3,) m, world: box that the target of the gripper never leaves.
+        step_size: m. turn_size: rad.
+        turns: the policy turns the gripper; otherwise its heading stays at 0. grips: it opens and closes it;
+            otherwise its width stays at `width` m.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    width: Tensor
+    down: Tensor
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        commands: tuple[Command, ...],
+        joint_pos: Signal,
+        rest: tuple[float, ...],
+        lower: tuple[float, float, float],
+        upper: tuple[float, float, float],
+        step_size: float,
+        turn_size: float,
+        turns: bool,
+        grips: bool,
+        width: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.commands, self.signals = commands, (joint_pos,)
+        self.step_size, self.turn_size, self.turns, self.grips = step_size, turn_size, turns, grips
+        self.chain = KinematicChain(model, "ee")
+        self.solver = InverseKinematics(self.chain, rest, iterations=1, damping=0.02, posture=0.05)
+        self.full_width = commands[1].upper[0]
+        self.register_buffer("lower", torch.tensor(lower))
+        self.register_buffer("upper", torch.tensor(upper))
+        self.register_buffer("width", torch.tensor([[width]]))
+
+    @property
+    def action_dim(self) -> int:
+        return 3 + self.turns + self.grips
+
+    def forward(self, action: Tensor, signals: dict[str, Tensor]) -> dict[str, Tensor]:
+        action = torch.clamp(action, -1.0, 1.0)
+        q = signals[self.signals[0].name]
+        pos, rot = self.chain(q)
+        target = torch.minimum(torch.maximum(pos + self.step_size * action[:, :3], self.lower), self.upper)
+        one = torch.ones_like(action[:, 0])
+        cosine, sine = one, 0.0 * one
+        if self.turns:
+            length = torch.sqrt(rot[:, 0, 0].square() + rot[:, 1, 0].square()).clamp(min=1e-6)
+            c, s, by = rot[:, 0, 0] / length, rot[:, 1, 0] / length, self.turn_size * action[:, 3]
+            cosine, sine = c * torch.cos(by) - s * torch.sin(by), s * torch.cos(by) + c * torch.sin(by)
+        joints = self.solver(q, target, _pointing_down(cosine, sine))
+        width = self.width + 0.0 * action[:, :1]
+        if self.grips:
+            width = 0.5 * self.full_width * (1.0 + action[:, -1:])
+        return {self.commands[0].name: joints, self.commands[1].name: width}
+
+
+def _pointing_down(cosine: Tensor, sine: Tensor) -> Tensor:
+    """(N, 3, 3): z axis straight down, x axis along (cosine, sine, 0)."""
+    zero = 0.0 * cosine
+    return torch.stack([cosine, sine, zero, sine, -cosine, zero, zero, zero, zero - 1.0], dim=1).reshape(-1, 3, 3)

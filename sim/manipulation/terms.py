@@ -1,0 +1,48 @@
+"""Terms of rewards and conditions as pure functions of arrays: (N, …) in, (N,) out, unweighted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def near(distance: Tensor, scale: float) -> Tensor:
+    """1 − tanh(d/scale): 1 at the goal, with a slope far away too. Distance (N,) in m."""
+    return 1.0 - torch.tanh(distance / scale)
+
+
+def planar(a: Tensor, b: Tensor) -> Tensor:
+    """Horizontal distance (N,) m of two points (N, 3)."""
+    return (a - b)[:, :2].norm(dim=1)
+
+
+def band(value: Tensor, low: float, high: float, margin: float) -> Tensor:
+    """1 inside [low, high], falling linearly to 0 within `margin` outside."""
+    outside = torch.clamp(low - value, min=0) + torch.clamp(value - high, min=0)
+    return torch.clamp(1.0 - outside / margin, min=0)
+
+
+def action_rate(action: Tensor, previous: Tensor) -> Tensor:
+    """Squared change of the action (N, A), summed."""
+    return (action - previous).square().sum(1)
+
+
+def joint_speed(vel: Tensor) -> Tensor:
+    """Squared joint velocities (N, J), summed, rad²/s²."""
+    return vel.square().sum(1)
+
+
+def excess(value: Tensor, allowed: float) -> Tensor:
+    """What is beyond the allowed, ≥ 0."""
+    return torch.clamp(value - allowed, min=0)
+
+
+def outside_box(pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """m by which points (N, 3) lie outside a box, along their worst axis."""
+    return torch.clamp(torch.maximum(lower - pos, pos - upper), min=0).amax(1)
+
+
+def symmetric_angle(angle: Tensor, fold: int) -> Tensor:
+    """An angle (N,) rad of a body with `fold`-fold symmetry about the vertical, in [−π/fold, π/fold)."""
+    step = 2.0 * torch.pi / fold
+    return torch.remainder(angle + 0.5 * step, step) - 0.5 * step

@@ -1,0 +1,29 @@
+"""Panda: pick up a cube."""
+
+from __future__ import annotations
+
+from robot_rl.sim.manipulation.options import ManipulationOptions
+from robot_rl.sim.manipulation.panda_task import LATENCY, LOOKS, RANDOMIZE, RATE, ROBOT, SAFETY, signals
+from robot_rl.sim.task_spec import TaskSpec
+
+TASK = TaskSpec(
+    name="panda-pick",
+    description="grasp a cube of 4 cm and carry it within 3 cm of a point in the air",
+    robot=ROBOT.name,
+    signals=signals("object_pos_w", "object_quat_wxyz", "target_pos_w"),
+    commands=ROBOT.commands,
+    rate=RATE,
+    options=ManipulationOptions(
+        episode_s=5.0,
+        tolerance=0.03,
+        object_yaw=0.785,
+        area=(0.1, 0.15),
+        goal_area=(0.1, 0.15),
+        goal_height=(0.12, 0.3),
+        randomize=RANDOMIZE,
+        latency=LATENCY,
+        camera=LOOKS,
+    ),
+    environment="robot_rl.sim.manipulation.tasks:PickEnv",
+    safety=SAFETY,
+)
