@@ -28,12 +28,12 @@ class RslRlEnv(VecEnv):
         self._obs = self._grouped(env.reset(seed))
 
     @property
-    def episode_length_buf(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def episode_length_buf(self) -> Tensor:
         """(N,) steps since the last reset; rsl_rl sets it to spread the first resets."""
         return getattr(self.env, "episode_step", self._ages)
 
     @episode_length_buf.setter
-    def episode_length_buf(self, ages: Tensor) -> None:
+    def episode_length_buf(self, ages: Tensor) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         if hasattr(self.env, "episode_step"):
             self.env.episode_step[:] = ages  # type: ignore[attr-defined]
 
