@@ -1,0 +1,1 @@
+"""What the scripted experts for the Panda share: its kinematics in NumPy, and from wishes to commands."""
