@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from robot_rl.config import overlay
 from robot_rl.contract import Command, Rate, Safety
+from robot_rl.errors import ConfigError
 from robot_rl.registry import load
 from robot_rl.signals import Signal
 
@@ -56,6 +57,7 @@ class TaskSpec:
     examples: str = "robot_rl.sim.articulated.examples:walk_through"
     variants: str = "robot_rl.sim.articulated.variants:VARIANTS"
     algorithm: str = "ppo"
+    differentiable: str = ""
 
     def overridden(self, overrides: Mapping[str, Any] | None) -> TaskSpec:
         """A variant with options replaced by dotted keys, for example `{"delay.max": 0.02}`.
@@ -78,11 +80,12 @@ class TaskSpec:
         """
         if not self.differentiable:
             raise ConfigError(
-                f"task '{self.name}' has no analytic gradient, which this algorithm needs; use --algorithm {self.algorithm}"
+                f"task '{self.name}' has no analytic gradient, which this algorithm needs; "
+                f"use --algorithm {self.algorithm}"
             )
         return _named(self.differentiable)(self, num_envs, changes)
 
-    def tested_variants(self, names: str) -> dict[str, tuple[Variant, dict[str, Any]]]:
+    def tested_variants(self: TaskSpec, names: str) -> dict[str, tuple[Variant, dict[str, Any]]]:
         """Those of a comma-separated list of variants and groups, each with the options that it changes.
 
         Raises:

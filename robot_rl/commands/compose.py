@@ -59,10 +59,7 @@ def make_environment(
 ) -> Any:
     """The environment an algorithm trains in: differentiable for gradient training, else the task's batched one."""
     if spec.task_overrides.get("differentiable"):
-        from robot_rl.sim.quadrotor.analytic import AnalyticConfig, AnalyticFlight
-
-        vehicle = registry.load("robot", task.robot).parameters(None)
-        return AnalyticFlight(vehicle, num_envs, overlay(AnalyticConfig(), changes))
+        return task.make_differentiable(num_envs, changes)
     merged = {**spec.task_overrides, **changes}
     return task.overridden(merged).make(num_envs, seed, device)
 

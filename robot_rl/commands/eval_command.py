@@ -1,4 +1,4 @@
-"""`robot-rl eval`: fly an exported policy file through scenarios and report with intervals, plots and a film."""
+"""`robot-rl eval`: play an exported policy file through scenarios and report with intervals, plots and a film."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robot_rl.commands.arguments import seed, share
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from robot_rl.evaluation.evaluate import EvalResult
     from robot_rl.evaluation.report import EvalReport
     from robot_rl.evaluation.scenarios import Scenario
+    from robot_rl.sim.task_spec import TaskSpec
 
 HELP = "evaluate an exported policy: success, errors, stress table, stability margins, plots, film"
 
@@ -26,9 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scenarios",
-        help="names or groups, comma-separated: quick, targets, recovery, tracking, all (default: targets, or with "
-        "--waypoints only these)",
+        help="names or groups, comma-separated. Flight: quick, targets, recovery, tracking, all (default: targets, or "
+        "with --waypoints only these). Robots with joints: quick, stress, other, all (default: quick)",
     )
+    parser.add_argument("--physics", help="robots with joints: contact simulator, see `robot-rl list physics`")
+    parser.add_argument("--set", nargs="+", default=[], action="extend", dest="changes", metavar="OPTION=VALUE",
+                        help="robots with joints: options of the task, e.g. command.forward=[0.5,0.5]")  # fmt: skip
     parser.add_argument(
         "--waypoints", type=Path, metavar="FILE", help="fly your own path: CSV with x,y,z in m, or YAML"
     )
@@ -50,6 +54,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    task = jointed_task(arguments.policy)
+    if task is not None:
+        from robot_rl.evaluation.jointed.command import run
+
+        return run(arguments, task)
+    if arguments.physics or arguments.changes:
+        raise ConfigError("--physics and --set are for policies of robots with joints; flight has its scenarios")
+    return fly(arguments)
+
+
+def jointed_task(policy: str) -> TaskSpec | None:
+    """The task of a policy file for a robot with joints; None for whatever flies."""
+    from robot_rl.commands.compose import task_of
+    from robot_rl.policy_file import read_policy_file
+
+    if policy.startswith("base:"):
+        return None
+    try:
+        task = task_of(read_policy_file(policy).contract)
+    except UnknownName:
+        return None
+    return task if task.variants else None
+
+
+def fly(arguments: argparse.Namespace) -> int:
+    """Evaluate a policy that flies."""
     from rich.console import Console
 
     from robot_rl.commands.files import STDOUT, check_output, make_folder, write_text

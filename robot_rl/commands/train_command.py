@@ -15,7 +15,7 @@ HELP = "train a policy; writes a run folder with checkpoints and metrics"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help="for example quadrotor-hover (robot-rl list task)")
-    parser.add_argument("--algorithm", default="apg", help="robot-rl list algorithm; sb3:<Class> too (default: apg)")
+    parser.add_argument("--algorithm", help="robot-rl list algorithm; sb3:<Class> too (default: the task's own)")
     parser.add_argument(
         "--fast", action="store_true", help="config/train/fast.yaml: nominal vehicle, under a CPU-second"
     )
@@ -30,16 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from robot_rl import registry
     from robot_rl.config import from_yaml, parse_set
     from robot_rl.errors import ConfigError
     from robot_rl.policies.distributed import is_first_process
 
+    arguments.algorithm = arguments.algorithm or registry.load("task", arguments.task).algorithm
     if arguments.fast and arguments.algorithm != "apg":
         raise ConfigError(f"--fast is a setting of the algorithm apg, not of {arguments.algorithm}")
     changes: dict[str, Any] = {}
-    files = [f for f in (fast_config() if arguments.fast else None, arguments.config) if f is not None]
-    for file in files:
-        changes = _merged(changes, from_yaml(file))
+    for file in (fast_config() if arguments.fast else tuned_config(arguments), arguments.config):
+        if file is not None:
+            changes = _merged(changes, from_yaml(file))
     changes = _merged(changes, parse_set(arguments.changes))
     folder = arguments.out or Path("runs") / default_name(arguments)
     result = train(
@@ -95,9 +97,20 @@ def fast_config() -> Path:
     return shared_file("config/train/fast.yaml")
 
 
+def tuned_config(arguments: argparse.Namespace) -> Path | None:
+    """config/train/TASK-ALGORITHM.yaml where there is one: settings found for this pair."""
+    from robot_rl.commands.shared_files import shared_file_or_none
+
+    return shared_file_or_none(f"config/train/{_plain(arguments.task)}-{_plain(arguments.algorithm)}.yaml")
+
+
+def _plain(name: str) -> str:
+    return name.replace(":", "-").lower()
+
+
 def default_name(arguments: argparse.Namespace) -> str:
-    algorithm = arguments.algorithm.replace(":", "-").lower() + ("-fast" if arguments.fast else "")
-    return f"{arguments.task}-{algorithm}-{arguments.seed}"
+    fast = "-fast" if arguments.fast else ""
+    return f"{arguments.task}-{_plain(arguments.algorithm)}{fast}-{arguments.seed}"
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

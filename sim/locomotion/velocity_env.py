@@ -6,43 +6,38 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robot_rl.observer import ActionMap, Observer
-from robot_rl.sim.articulated.env import ArticulatedEnv
 from robot_rl.sim.articulated.rotations import (
     down_in_body,
     from_yaw,
     quat_mul,
-    rotate_back,
     small_rotation,
 )
 from robot_rl.sim.articulated.steering import Control, Trace
 from robot_rl.sim.locomotion import terms
+from robot_rl.sim.locomotion.legged_env import LeggedEnv
 from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObserver
 from robot_rl.sim.locomotion.options import LocomotionOptions
 
 if TYPE_CHECKING:
     from robot_rl.sim.task_spec import TaskSpec
 
-CONTACT_FORCE = 1.0  # N: a foot that presses more is on the ground
 FOOT_HEIGHT = 0.1  # m: how high a foot should be in mid-swing (MuJoCo Playground)
 COMMANDED = ("forward", "sideways", "yaw")  # the columns of `command`, by the names of their options
-SOFT_LIMIT = 0.9  # share of the joint range that costs nothing
 
 
-class VelocityEnv(ArticulatedEnv):
+class VelocityEnv(LeggedEnv):
     """N walking robots, each with a velocity command that changes now and then.
 
     Attributes:
         command: (N, 3) forward and sideways m/s, yaw rate rad/s, in the body's heading frame.
-        contact: (N, F) bool; air_time: (N, F) s since a foot last touched the ground.
     """
 
-    options: LocomotionOptions
-    buffers = (*ArticulatedEnv.buffers, "command", "command_left", "contact", "air_time", "touched_down", "peak_force")
+    options: LocomotionOptions  # pyright: ignore[reportIncompatibleVariableOverride]
+    buffers = (*LeggedEnv.buffers, "command", "command_left")
 
     def make_observer(self) -> Observer:
         return ProprioceptionObserver(self.task.signals, self.robot.default_pose, self.options.history)
@@ -52,61 +47,16 @@ class VelocityEnv(ArticulatedEnv):
 
     def _allocate(self) -> None:
         super()._allocate()
-        n, feet, device = self.num_envs, len(self.robot.feet), self.device
-        self.command = torch.zeros(n, 3, device=device)
-        self.command_left = torch.zeros(n, device=device)
-        self.contact = torch.zeros(n, feet, dtype=torch.bool, device=device)
-        self.touched_down = torch.zeros_like(self.contact)
-        self.air_time = torch.zeros(n, feet, device=device)
-        self.peak_force = torch.zeros(n, device=device)
-        limits = torch.tensor(
-            np.array([self.model.joint(j).range for j in self.robot.joints]), dtype=torch.float32, device=device
-        )
-        middle, half = limits.mean(1), 0.5 * (limits[:, 1] - limits[:, 0])
-        self._soft = (middle - SOFT_LIMIT * half, middle + SOFT_LIMIT * half)
-        self._pose_weight = torch.tensor([0.1 if "calf" in j else 1.0 for j in self.robot.joints], device=device)
-
-    # State, read from the physics.
-
-    @property
-    def base_quat(self) -> Tensor:
-        return self.physics.qpos[:, 3:7]
-
-    def base_lin_vel_b(self) -> Tensor:
-        """(N, 3) m/s; a free joint's linear velocity is in the world."""
-        return rotate_back(self.base_quat, self.physics.qvel[:, 0:3])
-
-    def base_ang_vel_b(self) -> Tensor:
-        """(N, 3) rad/s; a free joint's angular velocity is in the body."""
-        return self.physics.qvel[:, 3:6]
-
-    def foot_height(self) -> Tensor:
-        """(N, F) m above the ground."""
-        return torch.stack([self.sensor(f"{foot}_pos")[:, 2] for foot in self.robot.feet], dim=1)
-
-    def foot_vel_w(self) -> Tensor:
-        """(N, F, 3) m/s."""
-        return torch.stack([self.sensor(f"{foot}_vel") for foot in self.robot.feet], dim=1)
-
-    def foot_force(self) -> Tensor:
-        """(N, F) N, magnitude of the net force of the ground on each foot."""
-        return torch.stack([self.force_sensor(f"{foot}_force").norm(dim=1) for foot in self.robot.feet], dim=1)
+        self.command = torch.zeros(self.num_envs, 3, device=self.device)
+        self.command_left = torch.zeros(self.num_envs, device=self.device)
+        self._pose_weight = torch.tensor([0.1 if "calf" in j else 1.0 for j in self.robot.joints], device=self.device)
 
     def task_signals(self) -> dict[str, Tensor]:
         return {
-            "base_quat_wxyz": self.base_quat,
-            "base_ang_vel_b": self.base_ang_vel_b(),
+            **super().task_signals(),
             "command_lin_vel_b": self.command[:, :2],
             "command_yaw_rate": self.command[:, 2:],
         }
-
-    def sensed(self, signals: dict[str, Tensor]) -> dict[str, Tensor]:
-        o, out = self.options.noise, dict(signals)
-        for name, size in (("joint_pos", o.joint_pos), ("joint_vel", o.joint_vel), ("base_ang_vel_b", o.ang_vel)):
-            out[name] = out[name] + self.uniform(-o.scale * size, o.scale * size, *out[name].shape)
-        tilt = self.uniform(-o.scale * o.tilt, o.scale * o.tilt, self.num_envs, 3)
-        out["base_quat_wxyz"] = quat_mul(out["base_quat_wxyz"], small_rotation(tilt))
-        return out
 
     def critic(self) -> Tensor:
         return torch.cat(
@@ -114,7 +64,7 @@ class VelocityEnv(ArticulatedEnv):
                 self.base_lin_vel_b(),
                 self.base_ang_vel_b(),
                 down_in_body(self.base_quat),
-                self.physics.qpos[:, 2:3],
+                self.base_height()[:, None],
                 self.command,
                 self.joint_pos - self.default_pose,
                 0.05 * self.joint_vel,
@@ -139,7 +89,7 @@ class VelocityEnv(ArticulatedEnv):
             "lin_vel_z": vel[:, 2].square(),
             "ang_vel_xy": rate[:, :2].square().sum(1),
             "orientation": terms.orientation(down),
-            "height": (self.physics.qpos[:, 2] - self.robot.base_height).square(),
+            "height": (self.base_height() - self.robot.base_height).square(),
             "joint_limits": terms.joint_limits(pos, *self._soft),
             "pose": terms.pose(pos, default, self._pose_weight),
             "termination": self.failed().to(pos),
@@ -155,14 +105,6 @@ class VelocityEnv(ArticulatedEnv):
     def shaped(self, total: Tensor) -> Tensor:
         """Not below zero: otherwise falling at once would end the penalties of a robot that cannot walk yet."""
         return torch.clamp(total, min=0.0)
-
-    def costs(self) -> dict[str, Tensor]:
-        o = self.options.cost
-        return {
-            "joint_speed": torch.clamp(self.joint_vel.abs().amax(1) - o.joint_speed, min=0),
-            "foot_force": torch.clamp(self.peak_force - o.foot_force, min=0),
-            "fall": self.failed().to(self.command),
-        }
 
     def failed(self) -> Tensor:
         """Tilted too far, or lying on the trunk."""
@@ -202,9 +144,6 @@ class VelocityEnv(ArticulatedEnv):
             "yaw": Trace(rate[:, 2], "rad/s", asked[:, 2]),
         }
 
-    def touching(self) -> Tensor:
-        return self.contact
-
     # What happens over time.
 
     def sample_state(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,23 +161,11 @@ class VelocityEnv(ArticulatedEnv):
         return qpos, qvel
 
     def start_task(self, ids: Tensor) -> None:
+        super().start_task(ids)
         self._draw_command(ids)
-        self.contact[ids], self.touched_down[ids] = False, False
-        self.air_time[ids], self.peak_force[ids] = 0.0, 0.0
-
-    def within_step(self) -> None:
-        self.peak_force = torch.maximum(self.peak_force, self.foot_force().amax(1))
-
-    def _move(self, target: Tensor) -> None:
-        self.peak_force = torch.zeros_like(self.peak_force)
-        super()._move(target)
 
     def advance_task(self) -> None:
-        # The air time a foot had is still there at touch-down, for the reward; it starts anew one step later.
-        self.air_time = torch.where(self.contact, 0.0, self.air_time) + self.control_dt
-        contact = self.foot_force() > CONTACT_FORCE
-        self.touched_down = contact & ~self.contact
-        self.contact = contact
+        super().advance_task()
         self.command_left = self.command_left - self.control_dt
         over = (self.command_left <= 0).nonzero()[:, 0]
         if len(over) > 0:

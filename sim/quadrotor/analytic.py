@@ -15,13 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl.config import overlay
 from robot_rl.errors import ConfigError, MissingDependency
+from robot_rl.registry import load
 from robot_rl.sim.quadrotor import equations as eq
 from robot_rl.sim.quadrotor import objective as ob
 from robot_rl.sim.quadrotor import observer_equations as oe
 from robot_rl.sim.quadrotor.flight_observer import FlightObserver, nominal_of
 from robot_rl.sim.quadrotor.fused import GROUP, fused_rollout, torch_rollout
+from robot_rl.sim.quadrotor.options import FlightOptions
 from robot_rl.sim.quadrotor.params import VehicleParams
+from robot_rl.sim.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
 ROW = {name: i for i, name in enumerate(ob.VEHICLE)}
@@ -253,3 +257,19 @@ def _generator(plain: Mapping[str, Any]) -> np.random.Generator:
     rng = np.random.default_rng()
     rng.bit_generator.state = {**plain, "state": {k: int(v) for k, v in plain["state"].items()}}
     return rng
+
+
+_NOT_FLOWN = ("altitude", "dropout", "bias", "latency", "wind", "battery")
+
+
+def make_analytic_flight(task: TaskSpec, num_envs: int, changes: Mapping[str, Any]) -> AnalyticFlight:
+    """What the flight tasks name as `differentiable`: their vehicle under this module's own, robust conditions.
+
+    What the task asks for beyond them is not simulated in training, and a warning says so.
+    """
+    ideal = FlightOptions()
+    ignored = [name for name in _NOT_FLOWN if getattr(task.options, name) != getattr(ideal, name)]
+    if ignored:
+        log.warning("training by analytic gradient does not simulate the task's %s", ", ".join(ignored))
+    vehicle = load("robot", task.robot).parameters(task.options.vehicle)
+    return AnalyticFlight(vehicle, num_envs, overlay(AnalyticConfig(), changes))

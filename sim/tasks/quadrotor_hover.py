@@ -20,5 +20,6 @@ TASK = TaskSpec(
     examples="robot_rl.sim.quadrotor.examples:figure_eight_flight",
     variants="",
     algorithm="apg",
+    differentiable="robot_rl.sim.quadrotor.analytic:make_analytic_flight",
     safety=Safety(max_position_error=1.5, max_tilt=1.7, max_body_rate=40.0, max_speed=5.0),
 )
