@@ -1,0 +1,1 @@
+"""Shared parts of off-policy learners that step many environments: replay, critics, value heads, the loop itself."""

@@ -1,0 +1,273 @@
+"""The loop of FastTD3 and FastSAC: one step of all environments, then updates of a critic ensemble and an actor.
+
+Sources: Seo et al., FastTD3 (2025) and its released settings; Fujimoto et al., TD3 (2018). What differs between the two
+learners is the actor: how it explores, which action follows in the target, and what it climbs.
+
+Optional in the environment besides `BatchedEnv`:
+    episode_step: (N,) integer tensor, settable: steps since the last reset (see `desynchronise`).
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Generic
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl.errors import ConfigError
+from robot_rl.policies.guards import require_finite
+from robot_rl.policies.networks import FlatParameters
+from robot_rl.policies.normalizer import RunningNormalizer
+from robot_rl.policies.off_policy.config import ConfigT, for_device
+from robot_rl.policies.off_policy.ensemble import CriticEnsemble
+from robot_rl.policies.off_policy.replay import Batch, RingReplay
+from robot_rl.policies.off_policy.reward_scale import RewardScale
+from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, ValueHead
+from robot_rl.policies.training_log import EpisodeMeter
+from robot_rl.protocols import BatchedEnv
+
+GUARD_INTERVAL = 64  # losses on a GPU that are checked together: each check waits for the device
+
+
+class OffPolicyLearner(ABC, Generic[ConfigT]):
+    """Everything but the actor; see the hooks at the end. Q is the ensemble, Q' its target."""
+
+    def __init__(self, env: BatchedEnv, config: ConfigT, seed: int) -> None:
+        if env.num_envs != config.num_envs:
+            raise ConfigError(f"num_envs = {config.num_envs}, but the environment has {env.num_envs}")
+        self.seed, self.device = seed, torch.device(env.device)
+        c = self.config = for_device(config, self.device)
+        self.dims, self.action_dim = {k: env.obs_dims[k] for k in ("policy", "critic")}, env.action_dim
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        initial = torch.Generator().manual_seed(seed)
+        self.head: ValueHead = VALUE_HEADS[c.value_head](c.atoms, c.v_min, c.v_max, self.device)
+        sizes = (self.dims["critic"] + self.action_dim, *c.critic_hidden, self.head.outputs)
+        self.actor = self._make_actor(initial).to(self.device)
+        self.q = CriticEnsemble(c.heads, sizes, c.activation, c.critic_layer_norm, initial).to(self.device)
+        self.q.biases[-1].data += self.head.initial_bias()
+        self.q_target = copy.deepcopy(self.q).requires_grad_(False)
+        self.normalizers = {k: RunningNormalizer(dim).to(self.device) for k, dim in self.dims.items()}
+        self.networks: dict[str, nn.Module] = {"actor": self.actor, "q": self.q, "q_target": self.q_target}
+        self.flat = {name: FlatParameters(network) for name, network in self.networks.items()}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "actor": self._adamw("actor", c.actor_learning_rate),
+            "q": self._adamw("q", c.critic_learning_rate),
+        }
+        self.replay = RingReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device)
+        bound = max(abs(c.v_min), abs(c.v_max))
+        self.reward_scale = RewardScale(c.num_envs, c.gamma, bound, c.reward_scale, self.device)
+        self.meter = EpisodeMeter(c.num_envs)
+        self.critic_loss = torch.compile(self._critic_loss) if c.compile else self._critic_loss
+        self.actor_loss = torch.compile(self._actor_loss) if c.compile else self._actor_loss
+        self.obs: dict[str, Tensor] | None = None
+        self.steps, self.updates = 0, 0
+        self.updates_from = c.warmup_steps
+        self.unchecked: list[tuple[str, Tensor]] = []
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        return min(self.steps, self.config.total_steps), self.config.total_steps
+
+    @property
+    def env_steps(self) -> int:
+        return self.steps
+
+    def step(self, env: BatchedEnv) -> dict[str, float]:
+        """`steps_per_iteration` steps of all environments, each followed by its updates; metrics are averages."""
+        if self.obs is None:
+            self._begin(env)
+        seen: dict[str, list[Tensor]] = {}
+        for _ in range(self.config.steps_per_iteration):
+            self._transition(env)
+            for _ in range(self.config.updates_per_step if self.steps >= self.updates_from else 0):
+                for name, value in self._update().items():
+                    seen.setdefault(name, []).append(value)
+            if self.progress[0] >= self.progress[1]:
+                break
+        self._check_losses()
+        for name in ("q", "actor"):
+            require_finite(f"parameters of {name}", self.flat[name].vector)
+        metrics = {name: torch.stack(values).mean().item() for name, values in seen.items()}
+        return self.meter.metrics() | metrics | {"reward/scale": self.reward_scale.factor.item()}
+
+    def _begin(self, env: BatchedEnv) -> None:
+        self.obs = env.reset(self.seed)
+        if self.config.desynchronise and hasattr(env, "episode_step"):
+            ages = torch.randint(env.max_episode_steps, (env.num_envs,), generator=self.generator, device=self.device)
+            env.episode_step[:] = ages.to(env.episode_step)  # type: ignore[attr-defined]
+        self._check_obs(self.obs)
+        self._see(self.obs)
+        self.replay.begin(self.obs)
+
+    @torch.no_grad()
+    def _transition(self, env: BatchedEnv) -> None:
+        assert self.obs is not None
+        action = self._explore(self._normalised("policy", self.obs["policy"]))
+        require_finite("action", action)
+        step = env.step(action)
+        require_finite("reward", step.reward)
+        self._check_obs(step.obs)
+        self.replay.add(action, step)
+        self.reward_scale.update(step.reward, step.terminated)
+        self.meter.add(step.reward, step.terminated, step.truncated)
+        self._episodes_ended(step.terminated | step.truncated)
+        self._see(step.obs)
+        self.obs = step.obs
+        self.steps += self.config.num_envs
+
+    def _check_obs(self, obs: Mapping[str, Tensor]) -> None:
+        for name in self.dims:
+            require_finite(f"obs['{name}']", obs[name])
+
+    def _see(self, obs: Mapping[str, Tensor]) -> None:
+        if self.config.normalise_obs:
+            for name, normalizer in self.normalizers.items():
+                normalizer.update(obs[name])
+
+    def _normalised(self, group: str, obs: Tensor) -> Tensor:
+        return self.normalizers[group](obs) if self.config.normalise_obs else obs
+
+    def _update(self) -> dict[str, Tensor]:
+        """One critic update, and one of the actor on the same batch when it is due."""
+        c = self.config
+        batch = self.replay.sample(c.batch_size, c.n_step, c.gamma, self.generator)
+        metrics = self._update_critics(batch)
+        self.updates += 1
+        if self.updates % c.policy_delay == 0:
+            metrics |= self._update_actor(batch)
+        return metrics
+
+    def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
+        """Regress every head on reward + discount · Q'(s', a'), with the minimum or average over the target heads."""
+        x = torch.cat((self._normalised("critic", batch.obs["critic"]), batch.action), 1)
+        following = {name: self._normalised(name, obs) for name, obs in batch.next_obs.items()}
+        reward = batch.reward * self.reward_scale.factor
+        loss, value = self.critic_loss(
+            x, following["policy"], following["critic"], reward, batch.discount, self._noise(), self._subset()
+        )
+        self._descend("q", "loss/critic", loss)
+        self.flat["q_target"].average_towards(self.flat["q"], self.config.polyak)
+        return {"loss/critic": loss.detach(), "value/mean": value}
+
+    def _critic_loss(
+        self, x: Tensor, policy_obs: Tensor, critic_obs: Tensor, reward: Tensor, discount: Tensor, noise: Tensor,
+        subset: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        with self._autocast():
+            with torch.no_grad():
+                action, bonus = self._next_action(policy_obs, noise)
+                following = self.q_target(torch.cat((critic_obs, action), 1))
+                following = following if subset is None else following[subset]
+                target = self.head.target(reward + discount * bonus, discount, following, self.config.target == "min")
+            outputs = self.q(x)
+        with torch.no_grad():
+            value = self.head.value(outputs).mean()
+        return self.head.loss(outputs, target), value
+
+    def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
+        policy_obs, critic_obs = (self._normalised(name, batch.obs[name]) for name in ("policy", "critic"))
+        loss, metrics = self.actor_loss(policy_obs, critic_obs, self._noise())
+        self._descend("actor", "loss/actor", loss)
+        return {"loss/actor": loss.detach()} | metrics
+
+    def _value_of(self, critic_obs: Tensor, action: Tensor) -> Tensor:
+        """What the actor climbs: (B,) value of its actions, with the critics held constant."""
+        which = slice(0, 1) if self.config.actor_value == "first" else slice(None)
+        values = self.head.value(self.q(torch.cat((critic_obs, action), 1), which, frozen=True))
+        return values.amin(0) if self.config.actor_value == "min" else values.mean(0)
+
+    def _subset(self) -> Tensor | None:
+        c = self.config
+        if c.target_subset in (0, c.heads):
+            return None
+        return torch.randperm(c.heads, generator=self.generator, device=self.device)[: c.target_subset]
+
+    def _noise(self) -> Tensor:
+        """Standard normal (batch, a); drawn outside the losses, so that these are functions of their arguments."""
+        return torch.randn(self.config.batch_size, self.action_dim, generator=self.generator, device=self.device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _adamw(self, name: str, learning_rate: float) -> torch.optim.AdamW:
+        decay = self.config.weight_decay
+        return torch.optim.AdamW([self.flat[name].vector], lr=learning_rate, weight_decay=decay, fused=True)
+
+    def _descend(self, name: str, loss_name: str, loss: Tensor) -> None:
+        self.unchecked.append((loss_name, loss.detach()))
+        if self.device.type == "cpu" or len(self.unchecked) >= GUARD_INTERVAL:
+            self._check_losses()
+        vector = self.flat[name].vector
+        assert vector.grad is not None
+        vector.grad.zero_()
+        loss.backward()
+        if self.config.max_grad_norm > 0.0:
+            nn.utils.clip_grad_norm_([vector], self.config.max_grad_norm)
+        self.optimizers[name].step()
+
+    def _check_losses(self) -> None:
+        if self.unchecked and not bool(torch.isfinite(torch.stack([loss for _, loss in self.unchecked])).all()):
+            for name, loss in self.unchecked:
+                require_finite(name, loss)
+        self.unchecked.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything; the replay only while training goes on and while it is small enough to be written often."""
+        complete = self.progress[0] >= self.progress[1]
+        with_replay = not complete and self.replay.megabytes <= self.config.checkpoint_replay_mb
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "normalizers": {name: normalizer.state_dict() for name, normalizer in self.normalizers.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "replay": self.replay.state_dict() if with_replay else None,
+            "reward_scale": self.reward_scale.state_dict(),
+            "meter": self.meter.state_dict(),
+            "generator": self.generator.get_state(),
+            "counts": [self.steps, self.updates, self.updates_from],
+            "obs": None if self.obs is None else {name: o.clone() for name, o in self.obs.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        for name, normalizer in self.normalizers.items():
+            normalizer.load_state_dict(state["normalizers"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.reward_scale.load_state_dict(state["reward_scale"])
+        self.meter.load_state_dict(state["meter"])
+        self.generator.set_state(state["generator"].cpu())
+        self.steps, self.updates, self.updates_from = state["counts"]
+        self.obs = None if state["obs"] is None else {name: o.to(self.device) for name, o in state["obs"].items()}
+        if state["replay"] is not None:
+            self.replay.load_state_dict(state["replay"])
+        elif self.obs is not None:  # left out of the checkpoint: collect anew before going on
+            self.replay.begin(self.obs)
+            self.updates_from = self.steps + self.config.warmup_steps
+
+    @abstractmethod
+    def _make_actor(self, generator: torch.Generator) -> nn.Sequential: ...
+
+    @abstractmethod
+    def _explore(self, obs: Tensor) -> Tensor:
+        """Actions (N, a) in [−1, 1] to try, for normalised observations (N, n)."""
+        ...
+
+    @abstractmethod
+    def _next_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (B, a) that follow in the target, and (B,) what is added to their value."""
+        ...
+
+    @abstractmethod
+    def _actor_loss(self, policy_obs: Tensor, critic_obs: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of the actor and metrics without gradient, for normalised observations (B, …)."""
+        ...
+
+    @abstractmethod
+    def policy(self) -> nn.Module: ...
+
+    def _episodes_ended(self, done: Tensor) -> None:
+        """Called after each step with (N,) bool; does nothing unless the learner needs it."""
