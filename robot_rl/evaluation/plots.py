@@ -62,7 +62,7 @@ def plot_trajectories(result: EvalResult, path: Path) -> Path:
     assert result.sample is not None and result.episodes is not None
     error = result.sample.error  # (T, n, 3)
     failed = ~result.episodes.in_box[: error.shape[1]]
-    with _figure(1, 2, (9, 4.4)) as (figure, axes):
+    with styled_figure(1, 2, (9, 4.4)) as (figure, axes):
         for ax, (i, j), labels in zip(axes, ((0, 1), (0, 2)), (("x", "y"), ("x", "z")), strict=True):
             for k in range(error.shape[1]):
                 colour = COLOURS[1] if failed[k] else COLOURS[0]
@@ -81,7 +81,7 @@ def plot_trajectories(result: EvalResult, path: Path) -> Path:
 
 def plot_errors(results: Sequence[EvalResult], path: Path) -> Path:
     """Distance to the target over time: median, band to the 95th percentile, and the share still in the box."""
-    with _figure(1, 2, (9, 3.8)) as (figure, axes):
+    with styled_figure(1, 2, (9, 3.8)) as (figure, axes):
         for colour, result in zip(COLOURS, results, strict=False):
             cm = 100 * result.distance
             median, high = np.percentile(cm, (50, 95), axis=1, method="nearest")
@@ -104,7 +104,7 @@ def plot_errors(results: Sequence[EvalResult], path: Path) -> Path:
 
 def plot_figure_eight(results: Sequence[EvalResult], path: Path) -> Path:
     """Flown path from above against the reference, and the error over time."""
-    with _figure(1, 2, (10, 3.9)) as (figure, axes):
+    with styled_figure(1, 2, (10, 3.9)) as (figure, axes):
         for colour, result in zip(COLOURS, results, strict=False):
             assert result.sample is not None and result.summary is not None
             position = result.sample.position
@@ -133,7 +133,7 @@ def plot_figure_eight(results: Sequence[EvalResult], path: Path) -> Path:
 
 def plot_waypoints(results: Sequence[EvalResult], path: Path) -> Path:
     """Flown path from above and from the side against the way points, and the error over time."""
-    with _figure(1, 3, (13, 4.2)) as (figure, axes):
+    with styled_figure(1, 3, (13, 4.2)) as (figure, axes):
         views = tuple(zip(axes, ((0, 1), (0, 2)), (("x", "y"), ("x", "z")), strict=False))
         for colour, result in zip(COLOURS, results, strict=False):
             assert result.sample is not None and result.summary is not None
@@ -167,7 +167,7 @@ def plot_waypoints(results: Sequence[EvalResult], path: Path) -> Path:
 def plot_scenarios(report: EvalReport, path: Path) -> Path:
     """Success with its 95 % interval for every scenario and policy: the stress table as a picture."""
     scenarios = list(dict.fromkeys(r.scenario.title for r in report.results))
-    with _figure(1, 1, (8, 1.2 + 0.32 * len(scenarios))) as (figure, axes):
+    with styled_figure(1, 1, (8, 1.2 + 0.32 * len(scenarios))) as (figure, axes):
         ax = axes[0]
         for k, policy in enumerate(report.policies):
             shift = 0.16 * (k - (len(report.policies) - 1) / 2)
@@ -191,7 +191,7 @@ def plot_margins(margins: Mapping[str, Sequence[Margin]], path: Path) -> Path:
     """Spider chart: how far from nominal (centre) towards the searched limit (rim) each parameter may go."""
     axes_of = [m.axis for m in next(iter(margins.values()))]
     angles = 2 * np.pi * np.arange(len(axes_of)) / len(axes_of)
-    with _figure(1, 1, (7.2, 6.4), polar=True) as (figure, axes):
+    with styled_figure(1, 1, (7.2, 6.4), polar=True) as (figure, axes):
         ax: Any = axes[0]
         ax.set_theta_zero_location("N")
         ax.set_theta_direction(-1)
@@ -215,7 +215,7 @@ def plot_margins(margins: Mapping[str, Sequence[Margin]], path: Path) -> Path:
 
 
 @contextmanager
-def _figure(
+def styled_figure(
     rows: int, columns: int, size: tuple[float, float], polar: bool = False
 ) -> Iterator[tuple[Figure, Sequence[Axes]]]:
     """A styled figure on the Agg canvas, whatever the user's matplotlib is set to; never touches pyplot's state."""

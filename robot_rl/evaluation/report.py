@@ -57,7 +57,7 @@ def to_json(report: EvalReport) -> str:
         "comparisons": [asdict(c) for c in report.comparisons],
         "margins": {name: [asdict(m) for m in found] for name, found in report.margins.items()},
     }
-    return json.dumps(_finite(data), indent=1, allow_nan=False)
+    return json.dumps(finite(data), indent=1, allow_nan=False)
 
 
 def write_csv(report: EvalReport, path: Path) -> None:
@@ -230,12 +230,12 @@ def _result(result: EvalResult) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same with infinite and undefined floats as None."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -51,7 +51,7 @@ class Pushes:
         self.physics.apply(self.body, applied, torch.zeros_like(applied))
 
     def shove(self, velocity: Tensor) -> None:
-        """Push every robot at once, as if the draw had been this velocity (N, 2) m/s, world; only with a moving base."""
+        """Push every robot now, as if this velocity (N, 2) m/s, world, had been drawn; needs a moving base."""
         self.needed = True
         self.force[:, :2] = velocity * (self.mass / max(self.options.duration, self.control_dt))
         self.wait.fill_(self.control_dt)

@@ -1,5 +1,8 @@
 """What someone who watches a simulation can turn while it runs, and what is worth showing of it."""
 
+# mujoco comes without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import dataclasses

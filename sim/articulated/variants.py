@@ -67,7 +67,7 @@ NOMINAL: dict[str, Any] = {
 
 VARIANTS: tuple[Variant, ...] = (
     Variant("task", "The task as trained", group="quick"),
-    Variant("nominal", "Nothing randomised, no delay, no pushes", NOMINAL, group="quick"),
+    Variant("nominal", "Nothing random, no delay", NOMINAL, group="quick"),
     Variant("payload", "2 kg on top", {"randomize.base_mass": (2.0, 2.0)}),
     Variant("slippery", "Friction 0.4", {"randomize.friction": (0.4, 0.4)}),
     Variant("latency", "Commands 20 ms late", {"latency.min": 0.02, "latency.max": 0.02}),

@@ -1,0 +1,253 @@
+"""Episodes of a policy file in the environment of its task: signals → policy → commands, many robots at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robot_rl.sim.task_spec import TaskSpec
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+# What an evaluation needs of every environment: each robot plays its first episode and waits for the others.
+SETTINGS: dict[str, Any] = {"auto_reset": False, "desync": False}
+KEPT = 16  # robots of which everything is kept, for pictures
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """n complete episodes; one entry per episode in every array.
+
+    Attributes:
+        success: what the task says at the last step. failed: ended before the time limit without success.
+        seconds: how long it lasted. reward: sum over the episode, without the terms that look at the action.
+        metrics: by name, mean over the steps of the episode.
+        violations: by constraint, number of steps that violate it; worst: the largest violation, in its unit.
+    """
+
+    success: Bools
+    failed: Bools
+    seconds: Floats
+    reward: Floats
+    metrics: dict[str, Floats]
+    violations: dict[str, Floats]
+    worst: dict[str, Floats]
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Everything by column name, as in the CSV file."""
+        flat: dict[str, NDArray[Any]] = {
+            "success": self.success, "failed": self.failed, "seconds": self.seconds, "reward": self.reward,
+        }  # fmt: skip
+        flat |= self.metrics
+        flat |= {f"{name}_steps": values for name, values in self.violations.items()}
+        return flat | {f"{name}_worst": values for name, values in self.worst.items()}
+
+    def __len__(self) -> int:
+        return len(self.success)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Everything about the first K robots over T control steps, for pictures.
+
+    Attributes:
+        dt: s between steps. alive: (T, K) whether the episode was still going on.
+        qpos: (T, K, nq). joint_pos, joint_vel, torque: (T, K, J) rad, rad/s, N m.
+        touching: (T, K, F) bool. goal: (T, K, 7) or None.
+        traces: name → (unit, value (T, K), wanted (T, K) or None).
+    """
+
+    dt: float
+    alive: Bools
+    qpos: NDArray[np.float32]
+    joint_pos: NDArray[np.float32]
+    joint_vel: NDArray[np.float32]
+    torque: NDArray[np.float32]
+    touching: Bools
+    goal: NDArray[np.float32] | None
+    traces: dict[str, tuple[str, NDArray[np.float32], NDArray[np.float32] | None]]
+
+    def steps(self, robot: int = 0) -> int:
+        """Number of control steps of this robot's episode."""
+        return int(self.alive[:, robot].sum())
+
+
+class Player:
+    """A policy file with N robots of its task.
+
+    Args:
+        path: the policy file. task: with all changes. num_envs: robots at once.
+
+    Raises:
+        ConfigError: the policy is made for another rate, or needs signals that the task does not have.
+        Whatever loading the file or building the environment raises.
+    """
+
+    def __init__(self, path: Path, task: TaskSpec, num_envs: int, seed: int) -> None:
+        from robot_rl.policy import Policy
+
+        self.policy = Policy.load(path, num_envs=num_envs)
+        self.num_envs = num_envs
+        contract, rate = self.policy.contract, self.policy.contract.rate
+        self.task = task.overridden(SETTINGS)
+        control_dt = self.task.options.control_dt
+        if not rate.min_dt - 1e-9 <= control_dt <= rate.max_dt + 1e-9:
+            raise ConfigError(
+                f"the policy may be called every {rate.min_dt:g} to {rate.max_dt:g} s; "
+                f"task '{task.name}' has control_dt = {control_dt:g} s"
+            )
+        self._names = [s.name for s in contract.signals if s.name != "time_step"]
+        self.env: Any = self.task.make(num_envs, seed)
+        missing = [name for name in self._names if name not in self.env.signals()]
+        if missing:
+            have = ", ".join(sorted(self.env.signals()))
+            raise ConfigError(f"the policy needs {', '.join(missing)}; task '{task.name}' gives {have}")
+
+    def reset(self, seed: int | None = None) -> None:
+        """New episodes for all robots."""
+        self.env.reset(seed)
+        self.policy.reset()
+
+    def step(self) -> Any:
+        """One control step of all robots; returns the environment's `Step`."""
+        import torch
+
+        now = self.env.signals()
+        signals = {name: now[name].cpu().numpy() for name in self._names}
+        commands = self.policy.act(signals, time_step=self.env.control_dt)
+        return self.env.step_command(
+            {name: torch.from_numpy(value.reshape(self.num_envs, -1)) for name, value in commands.items()}
+        )
+
+
+def play(
+    player: Player, episodes: int, seed: int, progress: Callable[[float], None] | None = None
+) -> tuple[Episodes, Recording]:
+    """`episodes` complete episodes: every robot plays one, then all start anew, so that none counts more than another.
+
+    Args:
+        progress: called with the share that is done, 0 to 1.
+    """
+    rounds = -(-episodes // player.num_envs)
+    parts: list[Episodes] = []
+    first: Recording | None = None
+    for k in range(rounds):
+        player.reset(_seed_of(seed, k))
+        recorder = _Recorder(min(KEPT, episodes, player.num_envs)) if first is None else None
+
+        def told(share: float, done: int = k) -> None:
+            if progress is not None:
+                progress((done + share) / rounds)
+
+        parts.append(_round(player, recorder, told))
+        first = first or (recorder.finished(player.env.control_dt) if recorder else None)
+    assert first is not None
+    return _first_of(parts, episodes), first
+
+
+def _seed_of(seed: int, k: int) -> int:
+    """Seed of round k; round 0 has the seed itself."""
+    return seed if k == 0 else int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+
+
+def _round(player: Player, recorder: _Recorder | None, progress: Callable[[float], None]) -> Episodes:
+    import torch
+
+    env, n = player.env, player.num_envs
+    alive = torch.ones(n, dtype=torch.bool)
+    sums = _Sums(n)
+    success, failed = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+    for k in range(env.max_episode_steps):
+        if recorder is not None:
+            recorder.store(env, alive)
+        step = player.step()
+        sums.add(alive, step.reward, env.metrics(), step.cost)
+        ended = alive & (step.terminated | step.truncated).cpu()
+        if ended.any():
+            good = (env.succeeded() & ~env.physics.unstable).cpu()
+            success |= ended & good
+            failed |= ended & step.terminated.cpu() & ~good
+            alive = alive & ~ended
+            if not alive.any():
+                break
+        if k % 20 == 0:
+            progress(k / env.max_episode_steps)
+    return sums.episodes(success.numpy(), failed.numpy(), env.control_dt)
+
+
+class _Sums:
+    """Totals over the steps of episodes that still go on."""
+
+    def __init__(self, n: int) -> None:
+        self.steps, self.reward = np.zeros(n), np.zeros(n)
+        self.metrics: dict[str, Floats] = {}
+        self.violations: dict[str, Floats] = {}
+        self.worst: dict[str, Floats] = {}
+
+    def add(self, alive: Any, reward: Any, metrics: Mapping[str, Any], cost: Mapping[str, Any]) -> None:
+        on = alive.numpy()
+        self.steps += on
+        self.reward += np.where(on, reward.cpu().numpy(), 0.0)
+        for name, value in metrics.items():
+            total = self.metrics.setdefault(name, np.zeros(len(on)))
+            total += np.where(on, value.cpu().numpy(), 0.0)
+        for name, value in cost.items():
+            excess = np.where(on, value.cpu().numpy(), 0.0)
+            self.violations.setdefault(name, np.zeros(len(on)))
+            self.violations[name] += excess > 0
+            self.worst[name] = np.maximum(self.worst.get(name, 0.0), excess)
+
+    def episodes(self, success: Bools, failed: Bools, dt: float) -> Episodes:
+        metrics = {name: total / self.steps for name, total in self.metrics.items()}
+        return Episodes(success, failed, self.steps * dt, self.reward, metrics, self.violations, self.worst)
+
+
+class _Recorder:
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.rows: dict[str, list[NDArray[Any]]] = {}
+        self.units: dict[str, str] = {}
+
+    def store(self, env: Any, alive: Any) -> None:
+        def keep(name: str, value: Any) -> None:
+            self.rows.setdefault(name, []).append(np.array(value[: self.count].cpu().numpy()))
+
+        keep("alive", alive)
+        keep("qpos", env.physics.qpos)
+        for name in ("joint_pos", "joint_vel", "torque"):
+            keep(name, getattr(env, name))
+        keep("touching", env.touching())
+        goal = env.goal_pose()
+        if goal is not None:
+            keep("goal", goal)
+        for name, trace in env.traces().items():
+            self.units[name] = trace.unit
+            keep(f"value {name}", trace.value)
+            if trace.wanted is not None:
+                keep(f"wanted {name}", trace.wanted)
+
+    def finished(self, dt: float) -> Recording:
+        rows = {name: np.stack(values) for name, values in self.rows.items()}
+        traces = {n: (unit, rows[f"value {n}"], rows.get(f"wanted {n}")) for n, unit in self.units.items()}
+        direct = ("alive", "qpos", "joint_pos", "joint_vel", "torque", "touching")
+        return Recording(dt, **{name: rows[name] for name in direct}, goal=rows.get("goal"), traces=traces)
+
+
+def _first_of(parts: Sequence[Episodes], count: int) -> Episodes:
+    def one(name: str) -> Any:
+        return np.concatenate([getattr(p, name) for p in parts])[:count]
+
+    def table(name: str) -> dict[str, Floats]:
+        names = getattr(parts[0], name)
+        return {key: np.concatenate([getattr(p, name)[key] for p in parts])[:count] for key in names}
+
+    plain = {name: one(name) for name in ("success", "failed", "seconds", "reward")}
+    return Episodes(**plain, **{name: table(name) for name in ("metrics", "violations", "worst")})
