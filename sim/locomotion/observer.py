@@ -7,20 +7,20 @@ from torch import Tensor
 
 from robot_rl.contract import Command, Memory
 from robot_rl.observer import ActionMap, Observer
-from robot_rl.signals import Signal
+from robot_rl.signals import WALKING_COMMANDS, Signal
 from robot_rl.sim.articulated.rotations import down_in_body
 
 ANG_VEL_SCALE, JOINT_VEL_SCALE = 0.25, 0.05  # to numbers around one; the scales of legged_gym
 
 
 class ProprioceptionObserver(Observer):
-    """`history` frames of proprioception, newest first, and the command.
+    """`history` frames of proprioception, newest first, and the command where the task has one.
 
     Frame: body rates 3 (× 0.25), direction of gravity in the body 3, joint positions from the default pose J, joint
     velocities J (× 0.05), previous action J.
 
     Args:
-        signals: joint_pos, joint_vel, base_quat_wxyz, base_ang_vel_b, command_lin_vel_b, command_yaw_rate.
+        signals: joint_pos, joint_vel, base_quat_wxyz, base_ang_vel_b; what is asked for: command_lin_vel_b, ….
         default_pose: (J,) rad. history: number of frames.
     """
 
@@ -31,7 +31,8 @@ class ProprioceptionObserver(Observer):
         self.signals, self.history = signals, history
         joints = len(default_pose)
         self.frame = 6 + 3 * joints
-        self.obs_dim = self.frame * history + 3
+        self.asked = [s.name for s in signals if s.name in WALKING_COMMANDS]
+        self.obs_dim = self.frame * history + sum(WALKING_COMMANDS[name].shape[0] for name in self.asked)
         self.register_buffer("default_pose", torch.tensor(default_pose))
         self.memory = (Memory("previous_action", (joints,), (0.0,) * joints),)
         if history > 1:
@@ -49,12 +50,12 @@ class ProprioceptionObserver(Observer):
             ],
             dim=1,
         )
-        command = torch.cat([signals["command_lin_vel_b"], signals["command_yaw_rate"]], dim=1)
+        asked = [signals[name] for name in self.asked]
         if self.history == 1:
-            return torch.cat([frame, command], dim=1), memory
+            return torch.cat([frame, *asked], dim=1), memory
         frames = torch.cat([frame, memory["frames"]], dim=1)
         seen = {**memory, "frames": frames[:, : -self.frame]}
-        return torch.cat([frames, command], dim=1), seen
+        return torch.cat([frames, *asked], dim=1), seen
 
     def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
         return {**memory, "previous_action": action}

@@ -81,28 +81,41 @@ class LocomotionCost:
 
 
 @dataclass(frozen=True)
-class LocomotionOptions(ArticulatedOptions):
-    """Everything that can be set about a walking task.
+class LeggedOptions(ArticulatedOptions):
+    """What all tasks of robots with legs have.
 
     Attributes:
         history: control steps of proprioception that the policy sees, this one included.
+    """
+
+    history: int = 3
+    noise: ProprioceptionNoise = field(default_factory=ProprioceptionNoise)
+    cost: LocomotionCost = field(default_factory=LocomotionCost)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, history=(1, 100))
+
+
+@dataclass(frozen=True)
+class LocomotionOptions(LeggedOptions):
+    """Everything that can be set about a walking task.
+
+    Attributes:
         tracking_sigma: m²/s² and rad²/s² by which squared velocity errors are divided in the tracking rewards.
         fallen_tilt: rad from upright at which an episode has failed. target_height: m, for the `height` term.
         start_tilt, start_speed: rad, m/s (and rad/s): half-widths of the starting states.
     """
 
     action_scale: float = 0.5
-    history: int = 3
     tracking_sigma: float = 0.25
     fallen_tilt: float = 1.05
     start_tilt: float = 0.1
     start_speed: float = 0.5
     reward: VelocityReward = field(default_factory=VelocityReward)
     command: VelocityCommand = field(default_factory=VelocityCommand)
-    noise: ProprioceptionNoise = field(default_factory=ProprioceptionNoise)
-    cost: LocomotionCost = field(default_factory=LocomotionCost)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, history=(1, 100), tracking_sigma=(1e-6, 1e3), fallen_tilt=(0.0, 3.2), start_tilt=(0.0, 3.2))
+        check(self, tracking_sigma=(1e-6, 1e3), fallen_tilt=(0.0, 3.2), start_tilt=(0.0, 3.2))
         check(self, start_speed=(0.0, 10.0))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from robot_rl.observer import ActionMap, Observer
 from robot_rl.sim.articulated.rotations import (
     down_in_body,
     from_yaw,
@@ -19,7 +18,6 @@ from robot_rl.sim.articulated.rotations import (
 from robot_rl.sim.articulated.steering import Control, Trace
 from robot_rl.sim.locomotion import terms
 from robot_rl.sim.locomotion.legged_env import LeggedEnv
-from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObserver
 from robot_rl.sim.locomotion.options import LocomotionOptions
 
 if TYPE_CHECKING:
@@ -38,12 +36,6 @@ class VelocityEnv(LeggedEnv):
 
     options: LocomotionOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     buffers = (*LeggedEnv.buffers, "command", "command_left")
-
-    def make_observer(self) -> Observer:
-        return ProprioceptionObserver(self.task.signals, self.robot.default_pose, self.options.history)
-
-    def make_action_map(self) -> ActionMap:
-        return JointTargetMap(self.task.commands[0], self.robot.default_pose, self.options.action_scale)
 
     def _allocate(self) -> None:
         super()._allocate()

@@ -1,0 +1,120 @@
+"""What all tasks of robots with legs share: base, feet and contacts as read from the physics, sensor noise, costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robot_rl.observer import ActionMap, Observer
+from robot_rl.sim.articulated.env import ArticulatedEnv
+from robot_rl.sim.articulated.rotations import quat_mul, rotate_back, small_rotation
+from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObserver
+from robot_rl.sim.locomotion.options import LeggedOptions
+
+CONTACT_FORCE = 1.0  # N: a foot that presses more is on the ground
+SOFT_LIMIT = 0.9  # share of the joint range that costs nothing
+
+
+class LeggedEnv(ArticulatedEnv):
+    """N robots with legs; what they are to do stands in a subclass.
+
+    Attributes:
+        contact, touched_down: (N, F) bool: feet on the ground, and those for the first step.
+        air_time: (N, F) s since a foot last touched the ground.
+        peak_force: (N,) N, greatest force on a foot in this control step.
+    """
+
+    options: LeggedOptions  # pyright: ignore[reportIncompatibleVariableOverride]
+    buffers = (*ArticulatedEnv.buffers, "contact", "air_time", "touched_down", "peak_force")
+
+    def make_observer(self) -> Observer:
+        return ProprioceptionObserver(self.task.signals, self.robot.default_pose, self.options.history)
+
+    def make_action_map(self) -> ActionMap:
+        return JointTargetMap(self.task.commands[0], self.robot.default_pose, self.options.action_scale)
+
+    def _allocate(self) -> None:
+        super()._allocate()
+        n, feet, device = self.num_envs, len(self.robot.feet), self.device
+        self.contact = torch.zeros(n, feet, dtype=torch.bool, device=device)
+        self.touched_down = torch.zeros_like(self.contact)
+        self.air_time = torch.zeros(n, feet, device=device)
+        self.peak_force = torch.zeros(n, device=device)
+        limits = torch.tensor(
+            np.array([self.model.joint(j).range for j in self.robot.joints]), dtype=torch.float32, device=device
+        )
+        middle, half = limits.mean(1), 0.5 * (limits[:, 1] - limits[:, 0])
+        self._soft = (middle - SOFT_LIMIT * half, middle + SOFT_LIMIT * half)
+
+    # State, read from the physics.
+
+    @property
+    def base_quat(self) -> Tensor:
+        return self.physics.qpos[:, 3:7]
+
+    def base_lin_vel_b(self) -> Tensor:
+        """(N, 3) m/s; a free joint's linear velocity is in the world."""
+        return rotate_back(self.base_quat, self.physics.qvel[:, 0:3])
+
+    def base_ang_vel_b(self) -> Tensor:
+        """(N, 3) rad/s; a free joint's angular velocity is in the body."""
+        return self.physics.qvel[:, 3:6]
+
+    def base_height(self) -> Tensor:
+        """(N,) m above the ground."""
+        return self.physics.qpos[:, 2]
+
+    def foot_height(self) -> Tensor:
+        """(N, F) m above the ground."""
+        return torch.stack([self.sensor(f"{foot}_pos")[:, 2] for foot in self.robot.feet], dim=1)
+
+    def foot_vel_w(self) -> Tensor:
+        """(N, F, 3) m/s."""
+        return torch.stack([self.sensor(f"{foot}_vel") for foot in self.robot.feet], dim=1)
+
+    def foot_force(self) -> Tensor:
+        """(N, F) N, magnitude of the net force of the ground on each foot."""
+        return torch.stack([self.force_sensor(f"{foot}_force").norm(dim=1) for foot in self.robot.feet], dim=1)
+
+    def task_signals(self) -> dict[str, Tensor]:
+        return {"base_quat_wxyz": self.base_quat, "base_ang_vel_b": self.base_ang_vel_b()}
+
+    def sensed(self, signals: dict[str, Tensor]) -> dict[str, Tensor]:
+        o, out = self.options.noise, dict(signals)
+        for name, size in (("joint_pos", o.joint_pos), ("joint_vel", o.joint_vel), ("base_ang_vel_b", o.ang_vel)):
+            out[name] = out[name] + self.uniform(-o.scale * size, o.scale * size, *out[name].shape)
+        tilt = self.uniform(-o.scale * o.tilt, o.scale * o.tilt, self.num_envs, 3)
+        out["base_quat_wxyz"] = quat_mul(out["base_quat_wxyz"], small_rotation(tilt))
+        return out
+
+    def costs(self) -> dict[str, Tensor]:
+        o = self.options.cost
+        return {
+            "joint_speed": torch.clamp(self.joint_vel.abs().amax(1) - o.joint_speed, min=0),
+            "foot_force": torch.clamp(self.peak_force - o.foot_force, min=0),
+            "fall": self.failed().float(),
+        }
+
+    def touching(self) -> Tensor:
+        return self.contact
+
+    # What happens over time.
+
+    def start_task(self, ids: Tensor) -> None:
+        self.contact[ids], self.touched_down[ids] = False, False
+        self.air_time[ids], self.peak_force[ids] = 0.0, 0.0
+
+    def within_step(self) -> None:
+        self.peak_force = torch.maximum(self.peak_force, self.foot_force().amax(1))
+
+    def _move(self, target: Tensor) -> None:
+        self.peak_force = torch.zeros_like(self.peak_force)
+        super()._move(target)
+
+    def advance_task(self) -> None:
+        # The air time a foot had is still there at touch-down, for the reward; it starts anew one step later.
+        self.air_time = torch.where(self.contact, 0.0, self.air_time) + self.control_dt
+        contact = self.foot_force() > CONTACT_FORCE
+        self.touched_down = contact & ~self.contact
+        self.contact = contact
