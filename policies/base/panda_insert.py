@@ -9,9 +9,11 @@ import numpy as np
 from robot_rl.policies.base.panda.arm import Floats
 from robot_rl.policies.base.panda.expert import PandaExpert, Wish, heading_of, planar
 
-_HOVER = 0.05  # m above the final place: the peg's end is 1 cm above the block
-_IN = 0.0385  # m above the final place: the peg's end is in the hole
-_NEAR, _ALIGNED = 0.0004, 0.015  # m, rad: within the clearance
+_HOVER = 0.042  # m above the final place: the peg's end is 2 mm above the block
+_HIGHER = 0.02  # m further up while it is far from the axis
+_IN = 0.0392  # m above the final place: the peg's end is in the hole
+_GAIN = 2.0  # on what is missing: the arm gives way to the peg's weight
+_NEAR, _ALIGNED = 0.0005, 0.015  # m, rad: within the clearance
 
 
 class PandaInsert(PandaExpert):
@@ -27,9 +29,10 @@ class PandaInsert(PandaExpert):
         move = hole - peg
         off, height = planar(move), -move[:, 2]
         inside = (height < _IN) & (off < 0.003)
-        aligned = (off < _NEAR) & (np.abs(turn) < _ALIGNED) & (height < _HOVER + 0.006)
-        down = np.where(inside, -0.02, -0.01)
-        far = np.where(off > 0.01, _HOVER + 0.02, _HOVER) - height
+        aligned = (off < _NEAR) & (np.abs(turn) < _ALIGNED) & (height < _HOVER + 0.003)
+        down = np.where(inside, -0.015, -0.006)
+        move *= _GAIN
+        far = _HOVER + np.clip(4.0 * off - 0.004, 0.0, _HIGHER) - height
         move[:, 2] = np.where(inside | aligned, down, far)
         zero = np.zeros(len(peg))
         return Wish(move, turn, zero)

@@ -24,7 +24,7 @@ class PandaPick(PandaExpert):
         turn = turn_to(s["object_quat_wxyz"], s["ee_quat_wxyz"], 4)
         off, above = planar(cube - ee), ee[:, 2] - cube[:, 2]
         at_cube = (off < 0.015) & (np.abs(above) < 0.012)
-        holding = at_cube & (width < _WIDER)
+        holding = (off < 0.025) & (np.abs(above) < 0.025) & (width < _WIDER)
         ready = (off < _CLOSE) & (np.abs(turn) < _ALIGNED)
         # Deeper the better it is aligned: a funnel above the cube.
         height = np.where(ready, 0.0, np.clip(4.0 * off, 0.045, _ABOVE))

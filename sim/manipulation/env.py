@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import mujoco
 
 
-GRAVITY = 9.81
 STARTS = 512  # starting poses of the arm to draw from
 GRASPED = 0.5  # N that each finger pad must feel
 CENTRE = (0.5, 0.0)
@@ -33,16 +32,16 @@ class ManipulationEnv(ArticulatedEnv):
 
     Attributes:
         target_pos: (N, 3) m, world. target_quat: (N, 4). fixture_pos (N, 3), fixture_quat (N, 4): of body `fixture`.
-        force: (N, 3) N, mean over the control step of what the world exerts on the hand, in the hand's axes, its own
-            weight taken off. peak_force: (N,) N, its largest magnitude in the control step.
+        force: (N, 3) N, mean over the control step of what the world exerts on the hand, in the hand's axes: what the
+            wrist bears without the hand's own weight and inertia.
         held: (N,) control steps for which the task has been solved without a break.
         solved: (N,) bool, long enough.
     """
 
     options: ManipulationOptions
     buffers = (
-        *ArticulatedEnv.buffers, "target_pos", "target_quat", "fixture_pos", "fixture_quat", "force", "peak_force",
-        "held", "solved", "object_bias", "target_bias", "looks",
+        *ArticulatedEnv.buffers, "target_pos", "target_quat", "fixture_pos", "fixture_quat", "force", "held",
+        "solved", "object_bias", "target_bias", "looks",
     )  # fmt: skip
 
     # What distinguishes the tasks.
@@ -114,8 +113,8 @@ class ManipulationEnv(ArticulatedEnv):
         super()._allocate()
         n, device = self.num_envs, self.device
         self._arm = len(self.robot.joints) - len(self.robot.gripper)
-        self._held_weight = GRAVITY * float(self.model.body_subtreemass[self.model.body("hand").id])
-        self._up = torch.tensor([[0.0, 0.0, 1.0]], device=device).expand(n, 3)
+        self._hand_mass = float(self.model.body_subtreemass[self.model.body("hand").id])
+        self._gravity = torch.tensor([[0.0, 0.0, -9.81]], device=device)
         self._box = tuple(torch.tensor(v, device=device) for v in (self.lower, self.upper))
         self._hold_steps = max(1, round(self.options.hold_s / self.control_dt))
         self._qpos0 = torch.as_tensor(self.model.qpos0.copy(), dtype=torch.float32, device=device)
@@ -124,11 +123,10 @@ class ManipulationEnv(ArticulatedEnv):
         upright = torch.tensor([1.0, 0.0, 0.0, 0.0], device=device)
         self.target_pos, self.target_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)
         self.fixture_pos, self.fixture_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)
-        self.force, self.peak_force = torch.zeros(n, 3, device=device), torch.zeros(n, device=device)
+        self.force, self._wrist_sum = torch.zeros(n, 3, device=device), torch.zeros(n, 3, device=device)
         self.held = torch.zeros(n, dtype=torch.long, device=device)
         self.solved = torch.zeros(n, dtype=torch.bool, device=device)
         self.object_bias, self.target_bias = torch.zeros(n, 3, device=device), torch.zeros(n, 3, device=device)
-        self._wrist_sum, self._weight_b = torch.zeros_like(self.force), torch.zeros_like(self.force)
         self.cameras = Cameras(self.options.camera, self.model)
         self.looks = torch.zeros(n, self.cameras.look_dim, device=device)
 
@@ -213,7 +211,7 @@ class ManipulationEnv(ArticulatedEnv):
         parts = [
             seen, self.arm_pos - self.default_pose[: self._arm], self.sensor("ee_vel"), self.sensor("ee_ang_vel"),
             0.1 * self.force_sensor("left_pad_force"), 0.1 * self.force_sensor("right_pad_force"),
-            0.05 * self.peak_force[:, None], self.held[:, None] / self._hold_steps, self._delay[:, None] / 0.02,
+            0.05 * self.force, self.held[:, None] / self._hold_steps, self._delay[:, None] / 0.02,
             1.0 - self.episode_step[:, None] / self.max_episode_steps,
         ]  # fmt: skip
         if self._has_object:
@@ -229,7 +227,7 @@ class ManipulationEnv(ArticulatedEnv):
             "success": self.solved.float(),
             "action_rate": terms.action_rate(self.action, self.previous_action),
             "joint_speed": terms.joint_speed(self.arm_vel),
-            "force": terms.excess(self.peak_force, self.options.cost.force),
+            "force": terms.excess(self.force.norm(dim=1), self.options.cost.force),
             "failure": failed.float() / self.control_dt,
         }
 
@@ -239,23 +237,23 @@ class ManipulationEnv(ArticulatedEnv):
     def costs(self) -> dict[str, Tensor]:
         o, (lower, upper) = self.options.cost, self._box
         return {
-            "force": terms.excess(self.peak_force, o.force),
+            "force": terms.excess(self.force.norm(dim=1), o.force),
             "joint_speed": terms.excess(self.arm_vel.abs().amax(1), o.joint_speed),
             "workspace": terms.excess(terms.outside_box(self.ee_pos, lower, upper), o.workspace),
         }
 
     def failed(self) -> Tensor:
         """Pressed too hard, or lost; with a sparse reward solving the task ends the episode too."""
-        ended = (self.peak_force > self.options.too_much) | self.lost()
+        ended = (self.force.norm(dim=1) > self.options.too_much) | self.lost()
         return ended | self.solved if self.options.reward_kind == SPARSE else ended
 
     def succeeded(self) -> Tensor:
         return self.solved
 
     def metrics(self) -> dict[str, Tensor]:
-        """`solved` 0 or 1; `distance` m; `force` N, largest of the control step; `speed` rad/s of the fastest joint."""
-        speed = self.arm_vel.abs().amax(1)
-        return {"solved": self.solved.float(), "distance": self.distance(), "force": self.peak_force, "speed": speed}
+        """`solved` 0 or 1; `distance` m; `force` N at the wrist; `speed` rad/s of the fastest joint."""
+        force, speed = self.force.norm(dim=1), self.arm_vel.abs().amax(1)
+        return {"solved": self.solved.float(), "distance": self.distance(), "force": force, "speed": speed}
 
     # What happens over time.
 
@@ -265,16 +263,15 @@ class ManipulationEnv(ArticulatedEnv):
         return torch.cat([arm, (width / fingers).expand(-1, fingers)], dim=1)
 
     def _move(self, target: Tensor) -> None:
-        """Besides moving, measure: at rest the wrist bears the hand's weight, which is taken off."""
-        self._weight_b = self._held_weight * rotate_back(self.sensor("ee_quat"), self._up)
-        self._wrist_sum, self.peak_force = torch.zeros_like(self.force), torch.zeros_like(self.peak_force)
+        """Besides moving, measure: the wrist holds the hand against gravity, inertia and what the world exerts."""
+        before, self._wrist_sum = self.sensor("ee_vel"), torch.zeros_like(self.force)
         super()._move(target)
-        self.force = self._weight_b - self._wrist_sum / self.options.decimation
+        acceleration = (self.sensor("ee_vel") - before) / self.control_dt
+        own = self._hand_mass * rotate_back(self.sensor("ee_quat"), acceleration - self._gravity)
+        self.force = own - self._wrist_sum / self.options.decimation
 
     def within_step(self) -> None:
-        wrist = self.force_sensor("wrist_force")
-        self._wrist_sum = self._wrist_sum + wrist
-        self.peak_force = torch.maximum(self.peak_force, (wrist - self._weight_b).norm(dim=1))
+        self._wrist_sum = self._wrist_sum + self.force_sensor("wrist_force")
 
     def advance_task(self) -> None:
         self.held = torch.where(self.solved_now(), self.held + 1, 0)
@@ -301,7 +298,7 @@ class ManipulationEnv(ArticulatedEnv):
 
     def start_task(self, ids: Tensor) -> None:
         o, k = self.options, len(ids)
-        for name in ("force", "peak_force", "held", "solved"):
+        for name in ("force", "held", "solved"):
             value = getattr(self, name)
             setattr(self, name, value.index_fill(0, ids, 0))
         noise = o.noise

@@ -109,7 +109,7 @@ class ManipulationOptions(ArticulatedOptions):
         object_yaw: rad, half-width of the starting angle of object or fixture. area: m, half-widths in x and y of
             where it starts. goal_area: the same for the target. goal_height: m above the table.
         start_noise: m, half-width of the box in which the gripper starts.
-        too_much: N at the wrist at which the episode has failed.
+        too_much: N at the wrist, mean of a control step, at which the episode has failed.
     """
 
     control_dt: float = 0.04
@@ -125,7 +125,7 @@ class ManipulationOptions(ArticulatedOptions):
     goal_area: Range = (0.12, 0.2)
     goal_height: Range = (0.0, 0.0)
     start_noise: float = 0.05
-    too_much: float = 120.0
+    too_much: float = 80.0
     reward: ManipulationReward = field(default_factory=ManipulationReward)
     noise: ManipulationNoise = field(default_factory=ManipulationNoise)
     cost: ManipulationCost = field(default_factory=ManipulationCost)

@@ -93,7 +93,7 @@ def add_board_and_sponge(spec: mujoco.MjSpec) -> None:
     """A board to be wiped, and a sponge that the gripper holds for good."""
     body = spec.worldbody.add_body(name=FIXTURE, pos=[0.5, 0.0, 0.02])
     _box(body, "board", list(BOARD_HALF), rgba=[0.85, 0.87, 0.9, 1], friction=[0.4, 0.005, 0.0001], priority=1,
-         solref=[0.02, 1])  # fmt: skip
+         solref=[0.05, 1])  # fmt: skip
     hand = spec.body("hand")
     tip = float(spec.site("ee").pos[2])
     _box(hand, "sponge", list(SPONGE_HALF), pos=[0, 0, tip + SPONGE_BELOW], rgba=[0.95, 0.8, 0.25, 1], mass=0.0)

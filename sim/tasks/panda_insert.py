@@ -18,7 +18,7 @@ TASK = TaskSpec(
         tolerance=0.008,
         object_yaw=0.35,
         area=(0.08, 0.12),
-        noise=ManipulationNoise(object_pos=0.0003, object_angle=0.005, object_bias=0.0003),
+        noise=ManipulationNoise(object_pos=0.0002, object_angle=0.005, object_bias=0.0002),
         randomize=RANDOMIZE,
         latency=LATENCY,
         camera=LOOKS,

@@ -23,7 +23,7 @@ WIDTH = 0.08
 """m: the gripper, fully open."""
 
 _REST = np.array([0.0, -0.15, 0.0, -2.45, 0.0, 2.3, math.pi / 4])  # posture preferred where there is freedom
-_DAMPING, _POSTURE, _FAR = 0.02, 0.05, 0.2
+_DAMPING, _POSTURE, _FAR = 0.02, 0.02, 0.2
 
 
 def forward(q: Floats) -> tuple[Floats, Floats, Floats]:
