@@ -8,8 +8,14 @@ from robot_rl.sim.articulated.jointed_robot import JointedRobot
 
 if TYPE_CHECKING:
     import mujoco
+    import numpy as np
+    from numpy.typing import NDArray
 
 FLOOR = "floor"
+APRON = tuple(f"{FLOOR}_{side}" for side in ("east", "west", "north", "south"))
+APRON_WIDTH = 30.0  # m: further than a robot walks in one episode
+
+_CONTACT = {"priority": 1, "friction": [0.8, 0.02, 0.001], "solref": [0.01, 1]}
 
 
 def flat_scene(robot: JointedRobot) -> mujoco.MjSpec:
@@ -18,9 +24,38 @@ def flat_scene(robot: JointedRobot) -> mujoco.MjSpec:
 
     spec = robot.spec()
     spec.worldbody.add_geom(
-        name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material=_checkered(spec),
-        priority=1, friction=[0.8, 0.02, 0.001], solref=[0.01, 1],
-    )  # fmt: skip
+        name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], material=_checkered(spec), **_CONTACT
+    )
+    add_light(spec)
+    return spec
+
+
+def height_field_scene(robot: JointedRobot, heights: NDArray[np.float64], cell: float) -> mujoco.MjSpec:
+    """The robot above a height field called `floor` around the origin, and level ground (`APRON`) around that.
+
+    Args:
+        heights: (rows, columns) m, rows along y; 0 at its edge.
+        cell: m between neighbours.
+    """
+    import mujoco
+
+    spec = robot.spec()
+    (rows, columns), low = heights.shape, float(heights.min())
+    x, y, rise = 0.5 * cell * (columns - 1), 0.5 * cell * (rows - 1), max(1e-3, float(heights.max()) - low)
+    # MuJoCo scales what it is given to 0…1.
+    spec.add_hfield(name=FLOOR, nrow=rows, ncol=columns, size=[x, y, rise, 1.0], userdata=heights.ravel().tolist())
+    material = _checkered(spec)
+    spec.worldbody.add_geom(
+        name=FLOOR, type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname=FLOOR, pos=[0, 0, low], material=material, **_CONTACT
+    )
+    half = 0.5 * APRON_WIDTH
+    places = ((x + half, 0), (-x - half, 0), (0, y + half), (0, -y - half))
+    sizes = ((half, y + APRON_WIDTH), (half, y + APRON_WIDTH), (x, half), (x, half))
+    for name, place, size in zip(APRON, places, sizes, strict=True):
+        spec.worldbody.add_geom(
+            name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=[*place, -0.5], size=[*size, 0.5], material=material,
+            **_CONTACT,
+        )  # fmt: skip
     add_light(spec)
     return spec
 

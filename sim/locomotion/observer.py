@@ -11,6 +11,7 @@ from robot_rl.signals import WALKING_COMMANDS, Signal
 from robot_rl.sim.articulated.rotations import down_in_body
 
 ANG_VEL_SCALE, JOINT_VEL_SCALE = 0.25, 0.05  # to numbers around one; the scales of legged_gym
+SCAN_SCALE = 2.5  # 1 is 0.4 m: more than a robot of that size can step up or down
 
 
 class ProprioceptionObserver(Observer):
@@ -59,6 +60,30 @@ class ProprioceptionObserver(Observer):
 
     def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
         return {**memory, "previous_action": action}
+
+
+class ScanObserver(ProprioceptionObserver):
+    """The same, and the ground around the robot.
+
+    Args:
+        signals: also height_scan, m, ground minus base. standing: m, height of the base above level ground.
+    """
+
+    def __init__(
+        self, signals: tuple[Signal, ...], default_pose: tuple[float, ...], history: int, standing: float
+    ) -> None:
+        super().__init__(signals, default_pose, history)
+        self.standing = standing
+        self.obs_dim += next(s.shape[0] for s in signals if s.name == "height_scan")
+
+    def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        felt, memory = super().forward(signals, memory)
+        return torch.cat([felt, scaled_scan(signals["height_scan"], self.standing)], dim=1), memory
+
+
+def scaled_scan(scan: Tensor, standing: float) -> Tensor:
+    """A height scan (N, k) m as networks see it: 0 where the ground is as usual, cut off at ±1."""
+    return torch.clamp(SCAN_SCALE * (scan + standing), -1.0, 1.0)
 
 
 class JointTargetMap(ActionMap):

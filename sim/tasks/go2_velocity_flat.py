@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from robot_rl.sim.robots.go2 import ROBOT
-
 from robot_rl.contract import Rate, Safety
 from robot_rl.signals import WALKING_COMMANDS
 from robot_rl.sim.articulated.options import Latency, Push, Randomize
 from robot_rl.sim.locomotion.options import LocomotionOptions
+from robot_rl.sim.robots.go2 import ROBOT
 from robot_rl.sim.task_spec import TaskSpec
 
 OBSERVED = ("joint_pos", "joint_vel", "base_quat_wxyz", "base_ang_vel_b")
