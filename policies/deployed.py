@@ -55,4 +55,4 @@ class DeployedPolicy(nn.Module):
         else:
             action = self.actor(obs)
         observed = self.observer.record(observed, action)
-        return self.action_map.commands_for(action, signals), {**observed, **recurrent}
+        return self.action_map.commands_for(action, signals, observed), {**observed, **recurrent}

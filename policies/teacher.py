@@ -127,7 +127,7 @@ def _inverse(env: Any, device: torch.device) -> tuple[list[str], Tensor, Tensor]
         ConfigError: the action map is not of that form.
     """
     size = env.action_dim
-    read = [s.name for s in getattr(env.action_map, "signals", ())]
+    read = [*(s.name for s in getattr(env.action_map, "signals", ())), *getattr(env.action_map, "memory", ())]
     if read:
         name = type(env.action_map).__name__
         raise ConfigError(f"commands of {name} depend on {read}; give the teacher's run folder instead")

@@ -69,6 +69,26 @@ class EpisodeMeter:
             window.extend(state[name])
 
 
+class StepLog:
+    """Means of what `Step.log` tells during a rollout, added up where the environment is: no waiting for the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, log: Mapping[str, Tensor]) -> None:
+        """The log of one step; a name may be missing from some."""
+        for name, value in log.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def metrics(self) -> dict[str, float]:
+        """Means since the last call, by `env/NAME`; then it is empty."""
+        means = {f"env/{name}": float(total) / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
 class MetricsLog:
     """Appends one JSON object per iteration to metrics.jsonl, and the same numbers to TensorBoard.
 

@@ -52,26 +52,36 @@ class Observer(nn.Module):
 class ActionMap(nn.Module):
     """Turns the network's output into physical commands.
 
-    A subclass defines `forward(action)`, or `forward(action, signals)` where its commands depend on where the robot is,
-    as those of an end effector do; a pure function of tensor operations like the observer. Action (N, A), nominally in
-    [−1, 1] → command name → (N, elements) in the command's unit.
+    A subclass defines `forward(action)`, or `forward(action, given)` where its commands depend on where the robot is,
+    as those of an end effector do, or on what the observer remembers, as targets that actions move on do; a pure
+    function of tensor operations like the observer. Action (N, A), nominally in [−1, 1] → command name →
+    (N, elements) in the command's unit. `given` holds signals and memory by name.
 
     Attributes:
         commands: what it produces; the contract's commands.
         signals: what it reads besides the action, as measured; empty for most.
+        memory: names in the observer's memory that it reads, as `Observer.record` has left them; empty for most.
     """
 
     commands: tuple[Command, ...] = ()
     signals: tuple[Signal, ...] = ()
+    memory: tuple[str, ...] = ()
 
     @property
     def action_dim(self) -> int:
         """A; one action for each element of the commands, unless a subclass says otherwise."""
         return sum(len(c.elements) for c in self.commands)
 
-    def commands_for(self, action: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What environments and exported policies call: the commands, with the signals that this map reads."""
-        return self(action, {s.name: signals[s.name] for s in self.signals}) if self.signals else self(action)
+    def commands_for(
+        self, action: Tensor, signals: Mapping[str, Tensor], memory: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """What environments and exported policies call: the commands, with what this map reads besides the action.
+
+        Args:
+            memory: the observer's, after it has recorded this action; may be left out where `self.memory` is empty.
+        """
+        given = {s.name: signals[s.name] for s in self.signals} | {name: (memory or {})[name] for name in self.memory}
+        return self(action, given) if given else self(action)
 
 
 def initial_memory(

@@ -28,7 +28,7 @@ from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.recurrent import PolicyNetwork, deployed_actor
 from robot_rl.policies.rollout_storage import Minibatches, Pieces, Rollout, kept
 from robot_rl.policies.symmetry import ACTION, symmetry_of
-from robot_rl.policies.training_log import EpisodeMeter
+from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv
 
 METRICS: tuple[str, ...] = (
@@ -171,7 +171,7 @@ class Ppo:
         self.rollout = Rollout(c.steps_per_env, c.num_envs, n, m, a, self.device)
         self.actor_state = self.actor.initial_state(c.num_envs)
         self.critic_state = self.critic.initial_state(c.num_envs)
-        self.meter = EpisodeMeter(c.num_envs)
+        self.meter, self.step_log = EpisodeMeter(c.num_envs), StepLog()
         self.iteration = 0
         self.obs: dict[str, Tensor] | None = None
 
@@ -193,7 +193,7 @@ class Ppo:
         # Only now: during a rollout and its update the networks must see one and the same scaling.
         self._normalise(self.rollout.policy, self.rollout.critic)
         self.iteration += 1
-        return self.meter.metrics() | metrics
+        return self.meter.metrics() | self.step_log.metrics() | metrics
 
     def _begin(self, env: BatchedEnv) -> None:
         self.obs = env.reset(self.seed)
@@ -224,6 +224,7 @@ class Ppo:
             step = env.step(r.action[t].clamp(-1.0, 1.0))
             r.reward[t], r.terminated[t], r.final[t] = step.reward, step.terminated, step.final_obs[c.critic_group]
             torch.logical_or(step.terminated, step.truncated, out=r.done[t])
+            self.step_log.add(step.log)
             if c.gru:
                 self.actor_state = self.actor_state * (~r.done[t]).unsqueeze(1)
             self.obs = step.obs

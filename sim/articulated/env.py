@@ -205,7 +205,7 @@ class ArticulatedEnv(Steerable):
         self.previous_action = self.action
         self.action = torch.clamp(action.to(self.device, torch.float32), -1.0, 1.0)
         self._memory = self.observer.record(self._memory, self.action)
-        return self._step(self.action_map.commands_for(self.action, self._signals), observe=True)
+        return self._step(self.action_map.commands_for(self.action, self._signals, self._memory), observe=True)
 
     @torch.no_grad()
     def step_command(self, commands: Mapping[str, Tensor]) -> Step:

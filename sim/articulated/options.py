@@ -29,7 +29,8 @@ class Randomize:
         friction: sliding friction of the floor or of whatever the task lets the robot touch; (0, 0) leaves the model's.
         base_mass: kg added to the base (bolted-down robots: to the last link). com: m added to its centre of mass, per
             axis. link_mass: factor on mass and inertia of every body of the robot.
-        object_mass: factor on mass and inertia of the objects that the task puts into the scene.
+        object_mass: factor on mass and inertia of the objects that the task puts into the scene. object_com: m added
+            to their centres of mass, per axis.
         stiffness, damping: factors on the PD gains; strength: factor on what the drives give.
         armature, dry_friction: factors.
         joint_offset: rad, the joint encoders' error: low level and policy both see it.
@@ -40,6 +41,7 @@ class Randomize:
     com: Range = (0.0, 0.0)
     link_mass: Range = (1.0, 1.0)
     object_mass: Range = (1.0, 1.0)
+    object_com: Range = (0.0, 0.0)
     stiffness: Range = (1.0, 1.0)
     damping: Range = (1.0, 1.0)
     strength: Range = (1.0, 1.0)
@@ -49,7 +51,14 @@ class Randomize:
 
     def __post_init__(self) -> None:
         factors = ("link_mass", "object_mass", "stiffness", "damping", "strength", "armature", "dry_friction")
-        check(self, friction=(0.0, 10.0), base_mass=(-100.0, 100.0), com=(-1.0, 1.0), joint_offset=(-1.0, 1.0))
+        check(
+            self,
+            friction=(0.0, 10.0),
+            base_mass=(-100.0, 100.0),
+            com=(-1.0, 1.0),
+            object_com=(-1.0, 1.0),
+            joint_offset=(-1.0, 1.0),
+        )
         check(self, **dict.fromkeys(factors, (0.01, 100.0)))
 
 

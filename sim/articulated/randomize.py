@@ -29,7 +29,7 @@ class Randomizer:
         bodies: names of the robot's bodies, the base (or the last link of a bolted-down robot) first.
         friction_geoms: whose sliding friction `friction` sets.
         generator: source of everything random; its device is where things are.
-        objects: bodies whose mass `object_mass` scales.
+        objects: bodies that `object_mass` and `object_com` vary.
 
     Attributes:
         joint_offset: (N, J) rad, what the encoders add.
@@ -93,9 +93,11 @@ class Randomizer:
             inertia[:, base] *= (mass[:, base] / before)[:, None]
             self.physics.set_field(ids, "body_mass", mass)
             self.physics.set_field(ids, "body_inertia", inertia)
-        if _varies(o.com):
+        if _varies(o.com) or _varies(o.object_com):
             centre = self._rows("body_ipos", ids)
             centre[:, base] += self._uniform(o.com, n, 3)
+            if len(self.objects) > 0:
+                centre[:, self.objects] += self._uniform(o.object_com, n, 3 * len(self.objects)).reshape(n, -1, 3)
             self.physics.set_field(ids, "body_ipos", centre)
 
     def _joints(self, ids: Tensor) -> None:

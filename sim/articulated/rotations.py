@@ -51,6 +51,11 @@ def small_rotation(angle: Tensor) -> Tensor:
     return q / q.norm(dim=-1, keepdim=True)
 
 
+def about(axis: Tensor, angle: Tensor) -> Tensor:
+    """Rotation by angle (…,) rad about a unit vector (…, 3) → (…, 4)."""
+    return torch.cat([torch.cos(0.5 * angle)[..., None], torch.sin(0.5 * angle)[..., None] * axis], dim=-1)
+
+
 def from_yaw(yaw: Tensor) -> Tensor:
     """Rotation about the vertical by yaw (…,) rad → (…, 4)."""
     zero = torch.zeros_like(yaw)
