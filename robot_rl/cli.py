@@ -16,12 +16,12 @@ from robot_rl import __version__
 from robot_rl.errors import MissingDependency, RobotRlError
 
 # In the order of the work; each is a module of robot_rl.commands.
-VERBS = ("list", "train", "eval", "export", "verify", "firmware", "run", "tune", "bench", "demo")
+VERBS = ("list", "train", "eval", "view", "export", "verify", "firmware", "run", "tune", "bench", "demo")
 
 # Packages that a command may miss, with the extra that brings them.
 _EXTRAS = {
     "torch": "train", "onnxscript": "train", "tensorboard": "train", "stable_baselines3": "train",
-    "gymnasium": "sim", "scipy": "sim", "rclpy": "ros",
+    "gymnasium": "sim", "scipy": "sim", "mujoco": "sim", "pybullet": "sim", "viser": "view", "rclpy": "ros",
 }  # fmt: skip
 # Small ones that are worth having without PyTorch, with their names for pip.
 _ALONE = {"rich": "rich", "matplotlib": "matplotlib", "cv2": "opencv-python-headless", "imageio": "imageio",

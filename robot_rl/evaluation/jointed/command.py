@@ -88,7 +88,7 @@ def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def save(report: JointedReport, task: TaskSpec, folder: Path, film: bool) -> list[Path]:
-    """CSV, plots, contact sheet and film; returns the files written. Pictures that need OpenGL are left out without it."""
+    """CSV, plots, contact sheet and film; returns the files written. Without OpenGL there are no sheet and no film."""
     from robot_rl.errors import MissingDependency
     from robot_rl.evaluation.jointed.pictures import save_film, save_sheet
     from robot_rl.evaluation.jointed.plots import save_plots

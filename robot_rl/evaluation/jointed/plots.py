@@ -1,4 +1,4 @@
-"""Pictures of how a robot with joints moved: gait, joints against their limits, torques against what drives can give."""
+"""Pictures of how a robot with joints moved: gait, joints and their limits, torques and what drives can give."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def plot_traces(record: Recording, path: Path, title: str) -> Path:
             unit, value, wanted = record.traces[name]
             for robot in range(value.shape[1]):
                 steps = record.steps(robot)
-                style = {"linewidth": 1.0} if robot == chosen else {"linewidth": 0.3, "alpha": 0.15}
+                style: Any = {"linewidth": 1.0} if robot == chosen else {"linewidth": 0.3, "alpha": 0.15}
                 ax.plot(np.arange(steps) * record.dt, value[:steps, robot], color=COLOURS[0], **style)
             if wanted is not None:
                 steps = record.steps(chosen)

@@ -249,5 +249,5 @@ def _first_of(parts: Sequence[Episodes], count: int) -> Episodes:
         names = getattr(parts[0], name)
         return {key: np.concatenate([getattr(p, name)[key] for p in parts])[:count] for key in names}
 
-    plain = {name: one(name) for name in ("success", "failed", "seconds", "reward")}
+    plain: dict[str, Any] = {name: one(name) for name in ("success", "failed", "seconds", "reward")}
     return Episodes(**plain, **{name: table(name) for name in ("metrics", "violations", "worst")})
