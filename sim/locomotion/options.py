@@ -119,3 +119,70 @@ class LocomotionOptions(LeggedOptions):
         super().__post_init__()
         check(self, tracking_sigma=(1e-6, 1e3), fallen_tilt=(0.0, 3.2), start_tilt=(0.0, 3.2))
         check(self, start_speed=(0.0, 10.0))
+
+
+@dataclass(frozen=True)
+class RecoverReward:
+    """Weights of the terms of getting up; a reward is Σ weight · term · control_dt.
+
+    Which terms there are follows MuJoCo Playground's Go1 getup task (2025); most of them only count as far as the robot
+    is upright, so that lying still in the default pose is worth nothing.
+    """
+
+    upright: float = 1.0
+    height: float = 1.0
+    pose: float = 1.0
+    still: float = 0.5
+    standing: float = 1.0
+    feet: float = 0.5
+    joint_limits: float = -0.2
+    torque: float = -0.0002
+    action_rate: float = -0.005
+    joint_speed: float = -0.0005
+
+
+@dataclass(frozen=True)
+class Standing:
+    """When a robot counts as standing, and for how long it must at the end of an episode to have succeeded.
+
+    Attributes:
+        tilt: rad from upright. height: share of the base's height in the default pose. speed: m/s of the base.
+        hold: s.
+    """
+
+    tilt: float = 0.2618
+    height: float = 0.8
+    speed: float = 0.2
+    hold: float = 0.5
+
+    def __post_init__(self) -> None:
+        check(self, tilt=(0.0, 3.2), height=(0.0, 1.0), speed=(0.0, 10.0), hold=(0.0, 100.0))
+
+
+@dataclass(frozen=True)
+class Falls:
+    """The states in which episodes begin: dropped in any orientation and pose, come to rest with idle drives.
+
+    Attributes:
+        count: how many there are; computed once for a seed. height: m of the drop. settle: s until it is over.
+        upright: share of episodes that begin in the default pose instead.
+    """
+
+    count: int = 256
+    height: float = 0.5
+    settle: float = 2.0
+    upright: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, count=(1, 10**6), height=(0.0, 10.0), settle=(0.02, 60.0), upright=(0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class RecoverOptions(LeggedOptions):
+    """Everything that can be set about getting up."""
+
+    action_scale: float = 1.5
+    episode_s: float = 6.0
+    reward: RecoverReward = field(default_factory=RecoverReward)
+    standing: Standing = field(default_factory=Standing)
+    falls: Falls = field(default_factory=Falls)

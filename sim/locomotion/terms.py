@@ -65,3 +65,18 @@ def foot_slip(contact: Tensor, foot_vel_w: Tensor, command: Tensor) -> Tensor:
 def air_time(seconds: Tensor, first_contact: Tensor, command: Tensor, least: float = 0.1, most: float = 0.4) -> Tensor:
     """Σ over feet that touch down now of the time in the air beyond `least`, capped at `most`; (N, F)."""
     return ((torch.clamp(seconds, max=most) - least) * first_contact).sum(1) * moving(command)
+
+
+def upright(down_b: Tensor) -> Tensor:
+    """0 upside down, ½ on the side, 1 upright; gravity's direction in the body (N, 3)."""
+    return 0.5 * (1.0 - down_b[:, 2])
+
+
+def risen(height: Tensor, wanted: float) -> Tensor:
+    """Share of the wanted height m, at most 1; (N,)."""
+    return torch.clamp(height / wanted, 0.0, 1.0)
+
+
+def still(lin_vel: Tensor, ang_vel: Tensor) -> Tensor:
+    """exp of minus squared speeds (N, 3) m/s, (N, 3) rad/s: 1 at rest."""
+    return torch.exp(-4.0 * lin_vel.square().sum(1) - 0.25 * ang_vel.square().sum(1))

@@ -70,7 +70,7 @@ def grid(options: TerrainOptions) -> Heights:
 def tile(options: TerrainOptions, kind: str, difficulty: float, rng: np.random.Generator) -> Heights:
     """One tile (n + 1, n + 1) m of difficulty 0…1; its edge has height 0, its middle is level."""
     o, n = options, round(options.tile / options.cell)
-    axis = (np.arange(n + 1) - 0.5 * n) * o.cell
+    axis: Heights = o.cell * (np.arange(n + 1, dtype=np.float64) - 0.5 * n)
     x, y = np.meshgrid(axis, axis)
     # Distance to the edge of the sloping part, the same all around: pyramids.
     inside = np.clip(0.5 * o.tile - BORDER - np.maximum(np.abs(x), np.abs(y)), 0.0, None)

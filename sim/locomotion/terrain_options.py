@@ -17,7 +17,7 @@ SCAN_X, SCAN_Y, SCAN_SPACING = 17, 11, 0.1
 """Points of the height scan along and across the heading, and m between them: 1.6 m by 1.0 m, as legged_gym's."""
 
 HEIGHT_SCAN = Signal("height_scan", (SCAN_X * SCAN_Y,), "m")
-"""Height of the ground minus that of the base at the points of the scan; rows from back to front, each right to left."""
+"""Ground minus base at the points of the scan; rows from back to front, each from right to left."""
 
 
 @dataclass(frozen=True)
