@@ -10,9 +10,11 @@ from robot_rl.policies.base.panda.arm import Floats
 from robot_rl.policies.base.panda.expert import PandaExpert, Wish, planar
 
 _BEHIND = 0.055  # m from the middle of the cube to where the gripper comes down
-_CLEAR, _LOW = 0.085, 0.022  # m above the table: over the cube, and to push it
-_BESIDE = 0.014  # m beside the line: further, and the cube would slip away
-_ARRIVED = 0.008  # m
+_CLEAR, _LOW = 0.085, 0.018  # m above the table: over the cube, and to push it
+_ON_LINE, _BESIDE, _FAR_BESIDE = 0.004, 0.013, 0.04  # m beside the line: to start pushing, to stop, to start anew
+_FREE = 0.044  # m from the middle of the cube: no contact
+_APART = 0.042  # m: the fingers do not touch the cube
+_ARRIVED = 0.016  # m
 
 
 class PandaPush(PandaExpert):
@@ -26,19 +28,30 @@ class PandaPush(PandaExpert):
         across = np.stack([-along[:, 1], along[:, 0], np.zeros(len(ee))], axis=1)
         beside = np.sum((ee - cube) * across, axis=1)
         ahead = np.sum((ee - cube) * along, axis=1)
-        low = ee[:, 2] < _LOW + 0.015
-        pushing = low & (ahead < -0.012) & (np.abs(beside) < _BESIDE)
+        low = ee[:, 2] < _LOW + 0.02
+        pushing = low & (ahead < -0.012) & (np.abs(beside) < _FAR_BESIDE)
 
-        # A push: forward as far as is missing, back to the line at the same time.
-        forward = np.clip(missing, 0.0, 0.03)[:, None] * along - 1.0 * beside[:, None] * across
-        forward[:, 2] = _LOW - ee[:, 2]
+        # Forward on the line; off the line it leaves the cube alone first, because fingers that slide along its side
+        # would take it with them.
+        touching = ahead > -_FREE
+        straight = np.abs(beside) < np.where(touching, _BESIDE, _ON_LINE)
+        pace = np.where(straight, np.clip(0.5 * missing, 0.006, 0.02), np.where(touching, -0.02, 0.0))
+        sideways = np.where(straight | touching, 0.0, -beside)
+        forward = pace[:, None] * along + sideways[:, None] * across
+        forward[:, 2] = np.clip(_LOW - ee[:, 2], -0.01, 0.002)
 
         place = cube - _BEHIND * along
         off = planar(place - ee)
-        place[:, 2] = np.where(off < 0.012, _LOW, _CLEAR)
+        down = off < np.where(ee[:, 2] < _CLEAR - 0.025, 0.035, 0.012)
+        place[:, 2] = np.where(down, _LOW, _CLEAR)
         around = place - ee
-        # Up first, then sideways: never through the cube.
-        around[:, :2] *= ((ee[:, 2] > _CLEAR - 0.025) | (off < 0.012))[:, None]
+        # Away from the cube, up, then sideways: never through the cube, and never lifting it by its side.
+        below = (ee[:, 2] < _CLEAR - 0.025) & ~down
+        apart = (ee - cube) * (1.0, 1.0, 0.0)
+        gap = planar(apart)
+        leave = 0.02 * apart / np.maximum(gap, 1e-3)[:, None]
+        leave[:, 2] = np.where(gap > _APART, _CLEAR - ee[:, 2], 0.0)
+        around = np.where(below[:, None], leave, around)
         move = np.where(pushing[:, None], forward, around)
         move = np.where((missing < _ARRIVED)[:, None], 0.0, move)
         zero = np.zeros(len(ee))

@@ -51,7 +51,7 @@ class ManipulationEnv(ArticulatedEnv):
     fold = 4
     friction_of: tuple[str, ...] = ()
     mass_of: tuple[str, ...] = ()
-    lower, upper = (0.28, -0.4, 0.014), (0.78, 0.4, 0.5)
+    lower, upper = (0.25, -0.4, 0.014), (0.78, 0.4, 0.5)
     """m: box of the gripper's targets; lower it would touch the table."""
 
     def build(self, spec: mujoco.MjSpec) -> None:

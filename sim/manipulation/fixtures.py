@@ -22,7 +22,7 @@ class InsertEnv(ManipulationEnv):
     turns = True
     start_width = 2 * scenes.PEG_HALF
     friction_of, mass_of = (scenes.OBJECT, "left_pad", "right_pad"), (scenes.OBJECT,)
-    lower = (0.28, -0.4, 0.06)
+    lower = (0.25, -0.4, 0.06)
     DROPPED = 0.05  # m between gripper and peg
 
     def build(self, spec: mujoco.MjSpec) -> None:
@@ -125,7 +125,7 @@ class WipeEnv(ManipulationEnv):
     """
 
     buffers = (*ManipulationEnv.buffers, "wiped", "path_start", "path_step")
-    start_width, lower = 0.0, (0.28, -0.4, 0.03)
+    start_width, lower = 0.0, (0.25, -0.4, 0.03)
     friction_of = ("board",)
     POINTS, SPACING = 12, 0.02
     PRESS = (5.0, 15.0)  # N

@@ -67,15 +67,16 @@ class PushEnv(CubeEnv):
     FARTHEST, NEAREST = 0.2, 0.08  # m from start to goal
 
     def draw_goal(self, ids: Tensor) -> None:
-        """In any direction; where that leaves the area of goals, in the opposite one along that axis."""
+        """In any direction; where that leaves the area of goals, in the opposite one along that axis, or less far."""
         o, k = self.options, len(ids)
         angle, far = self.uniform(-math.pi, math.pi, k), self.uniform(self.NEAREST, self.FARTHEST, k)
         step = torch.stack([far * torch.cos(angle), far * torch.sin(angle)], dim=1)
         middle, half = (torch.tensor(v, device=self.device) for v in (CENTRE, o.goal_area))
         start = self.object_pos[ids][:, :2]
         step = torch.where((start + step - middle).abs() > half, -step, step)
+        goal = torch.minimum(torch.maximum(start + step, middle - half), middle + half)
         height = torch.full((k, 1), scenes.CUBE_HALF, device=self.device)
-        self.set_goal(ids, torch.cat([start + step, height], dim=1))
+        self.set_goal(ids, torch.cat([goal, height], dim=1))
 
     def distance(self) -> Tensor:
         return terms.planar(self.object_pos, self.target_pos)
