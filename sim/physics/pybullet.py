@@ -69,6 +69,11 @@ class PybulletPhysics:
         return _stack([w.data.sensordata for w in self.worlds])
 
     @property
+    def raw_sensordata(self) -> Tensor:
+        """Here as new as `sensordata`."""
+        return self.sensordata
+
+    @property
     def unstable(self) -> Tensor:
         return torch.from_numpy(self._diverged.copy())
 

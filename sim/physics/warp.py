@@ -127,6 +127,11 @@ class WarpPhysics:
         return self._views["sensordata"]
 
     @property
+    def raw_sensordata(self) -> Tensor:
+        """Here as new as `sensordata`."""
+        return self.sensordata
+
+    @property
     def unstable(self) -> Tensor:
         return self._unstable
 
