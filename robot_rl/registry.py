@@ -43,6 +43,7 @@ EXTRAS = {
     "onnxscript": "train",
     "tensorboard": "train",
     "rich": "train",
+    "viser": "view",
     "stable_baselines3": "train",
     "rclpy": "ros",
 }

@@ -7,7 +7,7 @@ imported after it; in any order of imports by `gymnasium.make("robot_rl.sim.gym_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -51,6 +51,34 @@ def _actions(given: Array) -> torch.Tensor:
     return actions
 
 
+def _flight_pictures(env: Any) -> Callable[[], Array]:
+    """Draws the first vehicle with the trail it leaves."""
+    from robot_rl.sim.quadrotor.render import FlightRenderer
+
+    renderer = FlightRenderer()
+
+    def picture() -> Array:
+        seen = {k: v[0].cpu().numpy() for k, v in env.true_signals().items()}
+        pose = seen["base_pos_w"], seen["base_quat_wxyz"]
+        speed = float(np.linalg.norm(seen["base_lin_vel_w"]))
+        return renderer.frame(*pose, seen["target_pos_w"], seen["rotor_speed"], speed)
+
+    return picture
+
+
+def _scene_pictures(env: Any) -> Callable[[], Array]:
+    """Draws the first simulation of an environment with joints and contacts."""
+    from robot_rl.sim.articulated.render import SceneRenderer
+
+    renderer = SceneRenderer(env.model, follow=env.robot.base)
+
+    def picture() -> Array:
+        goal = env.goal_pose()
+        return renderer.frame(env.physics.qpos[0].cpu().numpy(), goal=None if goal is None else goal[0].cpu().numpy())
+
+    return picture
+
+
 class GymTask(gymnasium.Env[Array, Array]):
     """One environment of a task. `info` has the costs, and `critic_obs`, the privileged observation."""
 
@@ -68,12 +96,15 @@ class GymTask(gymnasium.Env[Array, Array]):
         self.render_mode = render_mode
         self.env = make_env(task, 1, 0, device, options)
         self.observation_space, self.action_space = _spaces(self.env)
-        self._fresh, self._renderer = True, None
+        self._fresh = True
+        self._renderer: Callable[[], Array] | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         first = int(self.np_random.integers(2**31)) if seed is not None or self._fresh else None
-        self._fresh, self._renderer = False, None
+        self._fresh = False
+        if not hasattr(self.env, "model"):  # a flight begins a new trail
+            self._renderer = None
         obs = self.env.reset(first)
         return _obs(obs["policy"][0]), {"critic_obs": _numpy(obs["critic"][0])}
 
@@ -88,14 +119,9 @@ class GymTask(gymnasium.Env[Array, Array]):
         """A picture (480, 640, 3) uint8 where `render_mode` is `rgb_array`."""
         if self.render_mode is None:
             return None
-        from robot_rl.sim.quadrotor.render import FlightRenderer
-
         if self._renderer is None:
-            self._renderer = FlightRenderer()
-        seen = {k: v[0].cpu().numpy() for k, v in self.env.true_signals().items()}  # type: ignore[attr-defined]
-        pose = seen["base_pos_w"], seen["base_quat_wxyz"]
-        speed = float(np.linalg.norm(seen["base_lin_vel_w"]))
-        return self._renderer.frame(*pose, seen["target_pos_w"], seen["rotor_speed"], speed)
+            self._renderer = (_scene_pictures if hasattr(self.env, "model") else _flight_pictures)(self.env)
+        return self._renderer()
 
 
 class GymVectorTask(VectorEnv[Array, Array, Array]):

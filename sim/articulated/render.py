@@ -162,8 +162,9 @@ def with_text(picture: Image, lines: Sequence[str]) -> Image:
     cv = _opencv()
     for row, text in enumerate(lines):
         size = 0.6 if row == 0 else 0.48
-        for colour, width in ((_EDGE, 3), (_TEXT, 1)):
-            cv.putText(picture, text, (14, 28 + 20 * row), cv.FONT_HERSHEY_SIMPLEX, size, colour, width, cv.LINE_AA)
+        for colour, shift in ((_EDGE, 1), (_TEXT, 0)):
+            place = (14 + shift, 28 + 20 * row + shift)
+            cv.putText(picture, text, place, cv.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv.LINE_AA)
     return picture
 
 

@@ -47,7 +47,7 @@ LAYERS = {
 # The command line and the evaluation of policy files bring the folders together, always within functions.
 COMPOSING = Layer(
     always={"numpy"},
-    inside={"torch", "rich", "matplotlib", "imageio", "imageio_ffmpeg", "cv2", "yaml", "onnx", "onnxruntime"},
+    inside={"torch", "rich", "matplotlib", "imageio", "imageio_ffmpeg", "cv2", "yaml", "onnx", "onnxruntime", "viser"},
     folders=set(LINKED),
 )
 EXCEPTIONS: dict[str, Layer] = {

@@ -250,4 +250,4 @@ def _first_of(parts: Sequence[Episodes], count: int) -> Episodes:
         return {key: np.concatenate([getattr(p, name)[key] for p in parts])[:count] for key in names}
 
     plain: dict[str, Any] = {name: one(name) for name in ("success", "failed", "seconds", "reward")}
-    return Episodes(**plain, **{name: table(name) for name in ("metrics", "violations", "worst")})
+    return Episodes(**plain, metrics=table("metrics"), violations=table("violations"), worst=table("worst"))
