@@ -106,3 +106,26 @@ class JointTargetMap(ActionMap):
     def forward(self, action: Tensor) -> dict[str, Tensor]:
         target = self.default_pose + self.scale * torch.clamp(action, -1.0, 1.0)
         return {self.commands[0].name: torch.minimum(torch.maximum(target, self.lower), self.upper)}
+
+
+class JointStepMap(ActionMap):
+    """Action → measured joint positions + scale · action, within the command's limits; one command for all joints.
+
+    All of the joints' range is in reach whatever the pose, and action 0 yields: for robots that lie somehow.
+
+    Args:
+        command: `joint_pos_target`. joint_pos: the signal. scale: rad that action 1 is away from it.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(self, command: Command, joint_pos: Signal, scale: float) -> None:
+        super().__init__()
+        self.commands, self.signals, self.scale = (command,), (joint_pos,), scale
+        for name, values in (("lower", command.lower), ("upper", command.upper)):
+            self.register_buffer(name, torch.tensor(values))
+
+    def forward(self, action: Tensor, signals: dict[str, Tensor]) -> dict[str, Tensor]:
+        target = signals["joint_pos"] + self.scale * torch.clamp(action, -1.0, 1.0)
+        return {self.commands[0].name: torch.minimum(torch.maximum(target, self.lower), self.upper)}

@@ -138,7 +138,7 @@ class RecoverReward:
     joint_limits: float = -0.2
     torque: float = -0.0002
     action_rate: float = -0.005
-    joint_speed: float = -0.0005
+    joint_speed: float = -0.0001
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,13 @@ class Falls:
 
 @dataclass(frozen=True)
 class RecoverOptions(LeggedOptions):
-    """Everything that can be set about getting up."""
+    """Everything that can be set about getting up.
 
-    action_scale: float = 1.5
+    Attributes:
+        action_scale: rad that action 1 is away from where the joint is, see `JointStepMap`.
+    """
+
+    action_scale: float = 0.5
     episode_s: float = 6.0
     reward: RecoverReward = field(default_factory=RecoverReward)
     standing: Standing = field(default_factory=Standing)

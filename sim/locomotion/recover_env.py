@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from robot_rl.observer import ActionMap
 from robot_rl.sim.articulated.rotations import down_in_body, from_yaw, quat_mul
 from robot_rl.sim.articulated.steering import Trace
 from robot_rl.sim.locomotion import terms
 from robot_rl.sim.locomotion.falls import settled
 from robot_rl.sim.locomotion.legged_env import LeggedEnv
+from robot_rl.sim.locomotion.observer import JointStepMap
 from robot_rl.sim.locomotion.options import RecoverOptions
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class RecoverEnv(LeggedEnv):
 
     options: RecoverOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     buffers = (*LeggedEnv.buffers, "stood", "pool")
+
+    def make_action_map(self) -> ActionMap:
+        joint_pos = next(s for s in self.task.signals if s.name == "joint_pos")
+        return JointStepMap(self.task.commands[0], joint_pos, self.options.action_scale)
 
     def _allocate(self) -> None:
         super()._allocate()

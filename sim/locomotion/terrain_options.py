@@ -71,9 +71,9 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class RoughNoise(ProprioceptionNoise):
-    """Besides: m, U(−x, x) per sample and point; half of legged_gym's, as the robot is half as high."""
+    """Besides: m, U(−x, x) per sample and point; legged_gym has 0.1 m, which would hide the low levels."""
 
-    height_scan: float = 0.05
+    height_scan: float = 0.02
 
 
 @dataclass(frozen=True)
