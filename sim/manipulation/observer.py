@@ -139,7 +139,7 @@ class EndEffectorActionMap(ActionMap):
         self.commands, self.signals = commands, (joint_pos,)
         self.step_size, self.turn_size, self.turns, self.grips = step_size, turn_size, turns, grips
         self.chain = KinematicChain(model, "ee")
-        self.solver = InverseKinematics(self.chain, rest, iterations=1, damping=0.02, posture=0.02)
+        self.solver = InverseKinematics(self.chain, rest, iterations=2, damping=0.02, posture=0.01)
         self.full_width = commands[1].upper[0]
         self.register_buffer("lower", torch.tensor(lower))
         self.register_buffer("upper", torch.tensor(upper))

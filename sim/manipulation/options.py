@@ -117,7 +117,7 @@ class ManipulationOptions(ArticulatedOptions):
     episode_s: float = 4.0
     reward_kind: str = DENSE
     step_size: float = 0.05
-    turn_size: float = 0.3
+    turn_size: float = 0.2
     tolerance: float = 0.03
     hold_s: float = 0.12
     object_yaw: float = 0.0

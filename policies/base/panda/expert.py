@@ -16,7 +16,7 @@ from robot_rl.policies.base.panda.arm import WIDTH, Floats, forward, heading_of,
 
 Array = NDArray[np.float32]
 
-STEP_SIZE, TURN_SIZE = 0.05, 0.3
+STEP_SIZE, TURN_SIZE = 0.05, 0.2
 """m and rad that action 1 stands for: those of the tasks."""
 LOWEST = 0.014
 """m: the gripper's targets stay above it, as the tasks have it."""

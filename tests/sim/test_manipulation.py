@@ -1,0 +1,194 @@
+"""The Panda's tasks: every one built, reset, stepped, resumed; forces, actions, goals, ends, costs, randomisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from robot_rl.errors import ConfigError
+from robot_rl.registry import names
+from robot_rl.sim.articulated.rotations import rotate
+from robot_rl.sim.manipulation import scenes, terms
+from robot_rl.sim.manipulation.observer import relative_turn
+from robot_rl.sim.task_spec import make_env
+
+TASKS = [name for name in names("task") if name.startswith("panda-")]
+QUIET = {
+    "noise.scale": 0.0, "latency.max": 0.0, "latency.jitter": 0.0, "randomize.friction": (0.0, 0.0),
+    "randomize.object_mass": (1.0, 1.0), "randomize.link_mass": (1.0, 1.0), "randomize.stiffness": (1.0, 1.0),
+    "randomize.damping": (1.0, 1.0),
+}  # fmt: skip
+
+
+def env_of(task: str, num_envs: int = 4, seed: int = 0, **overrides: Any) -> Any:
+    return make_env(task, num_envs, seed, overrides={"threads": 1, **overrides})
+
+
+def actions(env: Any, steps: int, seed: int = 5) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return 2 * torch.rand(steps, env.num_envs, env.action_dim, generator=g) - 1
+
+
+def test_all_six_are_there() -> None:
+    assert {"panda-reach", "panda-push", "panda-pick", "panda-insert", "panda-drawer", "panda-wipe"} <= set(TASKS)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("task", TASKS)
+def test_steps_are_finite_and_shaped_and_determined_by_the_seed(task: str, kind: str) -> None:
+    envs = [env_of(task, seed=seed, reward_kind=kind, episode_s=0.4) for seed in (3, 3, 4)]
+    for a in actions(envs[0], 14):
+        steps = [env.step(a) for env in envs]
+        for step in steps:
+            assert step.reward.shape == step.terminated.shape == (4,)
+            assert step.obs["policy"].shape == (4, envs[0].obs_dims["policy"])
+            assert step.obs["critic"].shape == (4, envs[0].obs_dims["critic"])
+            assert all(torch.isfinite(x).all() for x in (*step.obs.values(), step.reward, *step.cost.values()))
+            assert all((c >= 0).all() for c in step.cost.values())
+            assert set(step.cost) == {"force", "joint_speed", "workspace"}
+    assert torch.equal(steps[0].obs["critic"], steps[1].obs["critic"])
+    assert not torch.equal(steps[0].obs["policy"], steps[2].obs["policy"])
+    assert set(envs[0].signals()) == {s.name for s in envs[0].task.signals}
+    assert all(envs[0].signals()[s.name].shape == (4, *s.shape) for s in envs[0].task.signals)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_resumed_environment_goes_on_bit_for_bit(task: str) -> None:
+    env = env_of(task, episode_s=0.4)
+    plan = actions(env, 24)
+    for a in plan[:12]:
+        env.step(a)
+    copy = env_of(task, seed=9, episode_s=0.4)
+    copy.load_state_dict(env.state_dict())
+    for a in plan[12:]:
+        x, y = env.step(a), copy.step(a)
+        assert all(torch.equal(x.obs[k], y.obs[k]) for k in x.obs)
+        assert torch.equal(x.reward, y.reward) and torch.equal(x.truncated, y.truncated)
+
+
+def test_actions_move_the_gripper_along_the_axes_and_turn_it() -> None:
+    for axis in range(3):
+        env = env_of("panda-pick", 1, **QUIET)
+        start = env.ee_pos.clone()
+        for _ in range(8):
+            env.step(torch.eye(5)[[axis]])
+        moved = (env.ee_pos - start)[0]
+        assert moved[axis] > 0.05 and moved.abs().sum() - moved[axis] < 0.3 * moved[axis]
+    env = env_of("panda-pick", 1, **QUIET)
+    for _ in range(12):
+        env.step(torch.tensor([[0.0, 0.0, 0.0, 1.0, -1.0]]))
+    heading = rotate(env.sensor("ee_quat"), torch.tensor([[1.0, 0.0, 0.0]]))[0]
+    assert heading[1] > 0.25 and heading[2].abs() < 0.05
+    assert env.gripper_width < 0.01
+
+
+def test_the_gripper_stays_above_the_table_and_presses_with_bounded_force() -> None:
+    env = env_of("panda-pick", 2, **QUIET, episode_s=10.0)
+    for _ in range(50):
+        step = env.step(torch.tensor([[0.3, 0.0, -1.0, 0.0, 1.0]] * 2))
+    assert (env.ee_pos[:, 2] > 0.01).all() and not step.terminated.any()
+
+
+def test_wrist_force_is_what_the_world_exerts() -> None:
+    """Free motion is felt as nothing; a weight that hangs on the hand as its weight."""
+    env = env_of("panda-reach", 2, **QUIET, episode_s=10.0)
+    for a in actions(env, 25):
+        env.step(a)
+        assert env.force.norm(dim=1).max() < 6.0  # the wrist itself bears more than 7 N
+    hand = env.model.body("hand").id
+    down = torch.tensor([[0.0, 0.0, -10.0], [0.0, 0.0, 0.0]])
+    env.physics.apply(hand, down, torch.zeros(2, 3))
+    for _ in range(40):
+        env.step(torch.zeros(2, 3))
+    felt = rotate(env.sensor("ee_quat"), env.force)
+    assert torch.allclose(felt, down, atol=1.0)
+
+
+def test_success_must_last_and_with_a_sparse_reward_ends_the_episode_with_one() -> None:
+    env = env_of("panda-reach", 3, **QUIET, reward_kind="sparse", hold_s=0.2, start_noise=0.0)
+    total, ended = torch.zeros(3), torch.zeros(3, dtype=torch.bool)
+    for _ in range(40):
+        s = env.signals()
+        step = env.step(20.0 * (s["target_pos_w"] - s["ee_pos_w"]))
+        total += torch.where(ended, 0.0, step.reward)
+        ended |= step.terminated
+        assert torch.equal(step.reward > 0, step.terminated)
+    assert ended.all() and torch.equal(total, torch.ones(3))
+
+
+def test_dense_rewards_rise_towards_the_goal() -> None:
+    near = terms.near(torch.tensor([0.0, 0.05, 0.2, 1.0]), 0.1)
+    assert near[0] == 1.0 and (near[:-1] > near[1:]).all()
+    assert terms.band(torch.tensor([0.0, 4.0, 10.0, 20.0]), 5.0, 15.0, 5.0).tolist() == pytest.approx([0, 0.8, 1, 0])
+    env = env_of("panda-reach", 1, **QUIET, start_noise=0.0)
+    env.target_pos = env.ee_pos + torch.tensor([[0.0, 0.2, 0.0]])
+    rewards = [env.step(torch.tensor([[0.0, 1.0, 0.0]])).reward.item() for _ in range(8)]
+    assert rewards[-1] > rewards[1] + 0.05
+
+
+def test_a_lost_object_and_too_much_force_end_the_episode() -> None:
+    env = env_of("panda-push", 2, **QUIET, auto_reset=False)
+    qpos, start = env.physics.qpos.clone(), int(env.model.joint("object_free").qposadr[0])
+    qpos[0, start] += 1.0
+    env.physics.set_state(torch.arange(2), qpos, torch.zeros(2, env.model.nv))
+    step = env.step(torch.zeros(2, 3))
+    assert step.terminated.tolist() == [True, False] and step.reward[0] < step.reward[1] - 10
+    env = env_of("panda-reach", 2, **QUIET, auto_reset=False, too_much=15.0)
+    push = torch.tensor([[0.0, 30.0, 0.0], [0.0, 5.0, 0.0]])
+    env.physics.apply(env.model.body("hand").id, push, torch.zeros(2, 3))
+    for _ in range(5):
+        step = env.step(torch.zeros(2, 3))
+    assert step.terminated.tolist() == [True, False]
+
+
+def test_objects_differ_between_simulations_and_the_robot_does_too() -> None:
+    env = env_of("panda-pick", 16)
+    fields = env.physics.state_dict()["fields"]
+    mass = fields["body_mass"][:, env.model.body("object").id] / scenes.CUBE_MASS
+    assert mass.min() >= 0.5 and mass.max() <= 2.0 and mass.unique().numel() == 16
+    friction = fields["geom_friction"][:, env.model.geom("object").id, 0]
+    assert friction.min() >= 0.6 and friction.max() <= 1.2 and friction.unique().numel() == 16
+    assert env.gains.kp[:, 0].unique().numel() == 16
+    seen = env.signals()["object_pos_w"] - env.object_pos
+    assert 0 < seen.abs().max() < 0.03
+    lying = env.object_pos
+    assert (lying[:, 0] - 0.5).abs().max() <= 0.1 and (lying[:, 1]).abs().max() <= 0.15
+
+
+def test_fixtures_stand_elsewhere_in_every_simulation_and_the_peg_fits_its_hole() -> None:
+    env = env_of("panda-insert", 8, **QUIET)
+    fields = env.physics.state_dict()["fields"]
+    body = env.model.body(scenes.FIXTURE).id
+    assert torch.allclose(fields["body_pos"][:, body].float(), env.fixture_pos)
+    assert env.fixture_pos[:, 0].unique().numel() == 8
+    assert torch.allclose(env.target_pos[:, :2], env.fixture_pos[:, :2])
+    inner = [env.model.geom(f"hole_{side}") for side in ("front", "back", "left", "right")]
+    gap = min(abs(float(g.pos[i])) - float(g.size[i]) for g, i in zip(inner, (0, 0, 1, 1), strict=True))
+    assert 2 * gap - 2 * scenes.PEG_HALF == pytest.approx(scenes.HOLE_CLEARANCE)
+    for _ in range(30):  # the peg is held
+        env.step(torch.zeros(8, 4))
+    assert (env.object_pos - env.ee_pos).norm(dim=1).max() < scenes.PEG_BELOW + 0.005
+
+
+def test_angle_of_the_object_is_seen_with_its_symmetry() -> None:
+    x = torch.tensor([[1.0, 0.0, 0.0]] * 3)
+    angle = torch.tensor([0.3, 0.3 + torch.pi / 2, 0.3 + torch.pi])
+    heading = torch.stack([torch.cos(angle), torch.sin(angle), 0 * angle], dim=1)
+    four, two, one = (relative_turn(heading, x, fold) for fold in (4, 2, 1))
+    assert torch.allclose(four[0], torch.tensor([1.2]).cos().new_tensor([0.3624, 0.9320]), atol=1e-3)
+    assert torch.allclose(four, four[:1].expand(3, 2), atol=1e-5)
+    assert torch.allclose(two[0], two[2], atol=1e-5) and torch.allclose(two[0], -two[1], atol=1e-5)
+    assert torch.allclose(one[0], -one[2], atol=1e-5)
+    wrapped = terms.symmetric_angle(angle, 4)
+    assert torch.allclose(wrapped, torch.full((3,), 0.3), atol=1e-5)
+
+
+def test_wrong_options_are_refused_with_what_is_allowed() -> None:
+    with pytest.raises(ConfigError, match=r"'shaped'; allowed: 'dense', 'sparse'"):
+        env_of("panda-reach", reward_kind="shaped")
+    with pytest.raises(ConfigError, match="half-widths"):
+        env_of("panda-reach", goal_area=(-0.1, 0.1))
+    with pytest.raises(ConfigError, match=r"no camera \['side'\]; the scene has"):
+        env_of("panda-reach", **{"camera.size": 84, "camera.names": ("side",)})
