@@ -15,8 +15,8 @@ export OMP_NUM_THREADS := 1
 
 STAMP := $(VENV)/.installed-$(shell cat setup.py setup.cfg constraints.txt | sha256sum | cut -c1-16)
 APT_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
-# Only the tests build for RISC-V.
-APT_TEST_PACKAGES := gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc
+# Only the tests build for RISC-V, draw scenes and open the viewer in a browser.
+APT_TEST_PACKAGES := libegl1 libgl1-mesa-dri chromium gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc
 
 # The whole output goes to a log; only when something fails its end is shown.
 pip-install = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(1) >$(VENV)/setup.log 2>&1 \

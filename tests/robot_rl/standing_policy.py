@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from robot_rl.policy_file import graph_sha256, write_policy_file
 from robot_rl.sim.robots.go1 import OWN, ROBOT
 from robot_rl.sim.tasks.go1_velocity_flat import TASK
 
+HAS_GL = any(ctypes.util.find_library(name) for name in ("EGL", "OSMesa"))
 WIDTH = sum(s.shape[0] for s in TASK.signals)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from standing_policy import write_standing_policy
+from standing_policy import HAS_GL, write_standing_policy
 
 from robot_rl.cli import main
 from robot_rl.errors import ConfigError, UnknownName
@@ -49,8 +49,8 @@ def test_command_writes_numbers_with_intervals_pictures_and_a_film(policy: Path,
     assert s["metrics"]["tracking"]["value"] == pytest.approx(np.mean(first["episodes"]["tracking"]))
     rows = list(csv.DictReader((out / "episodes.csv").open()))
     assert len(rows) == 12 and float(rows[7]["reward"]) == pytest.approx(heavy["episodes"]["reward"][1], rel=1e-5)
-    pictures = {"gait.png", "joints.png", "torques.png", "tracking.png", "variants.png", "sheet.png"}
-    assert pictures | {"episodes.csv", "episode.mp4"} == {f.name for f in out.iterdir()}
+    written = {"episodes.csv", "gait.png", "joints.png", "torques.png", "tracking.png", "variants.png"}
+    assert written | ({"sheet.png", "episode.mp4"} if HAS_GL else set()) == {f.name for f in out.iterdir()}
 
 
 def test_one_player_measures_what_a_plain_loop_measures(policy: Path) -> None:
@@ -145,6 +145,7 @@ def test_gait_of_a_known_rhythm() -> None:
     assert still.duty == 1.0 and still.frequency == 0.0
 
 
+@pytest.mark.skipif(not HAS_GL, reason="no OpenGL without a screen; apt-get install libegl1 libgl1-mesa-dri")
 def test_pictures_show_where_the_robot_is() -> None:
     env = TASK.overridden(SHORT).make(1, 0)
     still = env.physics.qpos[0].numpy()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import chromium
 import msgspec
 import numpy as np
 import pytest
-from standing_policy import write_standing_policy
+from standing_policy import HAS_GL, write_standing_policy
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -21,6 +21,11 @@ from robot_rl.evaluation.jointed.session import LONGEST_LATENCY, Session, Watche
 from robot_rl.evaluation.jointed.viewer import Viewer
 from robot_rl.sim.articulated.shapes import BodyPoses, box, capsule, cylinder, drawn_shapes, ellipsoid
 from robot_rl.sim.tasks.go1_velocity_flat import TASK
+
+CAMERA = {
+    "type": "ViewerCameraMessage", "wxyz": (1.0, 0.0, 0.0, 0.0), "position": (1.0, 1.0, 1.0), "fov": 1.0, "near": 0.01,
+    "far": 100.0, "image_height": 600, "image_width": 800, "look_at": (0.0, 0.0, 0.0), "up_direction": (0.0, 0.0, 1.0),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +135,7 @@ def test_bodies_are_where_the_physics_has_them(session: Session) -> None:
     assert {s.body for s in drawn_shapes(session.env.model)} == set(range(trunk, session.env.model.nbody))
 
 
+@pytest.mark.skipif(not HAS_GL, reason="no OpenGL without a screen; apt-get install libegl1 libgl1-mesa-dri")
 def test_film_without_a_browser(policy: Path, tmp_path: Path) -> None:
     import imageio_ffmpeg
 
@@ -170,6 +176,7 @@ def test_a_client_of_the_web_socket_steers(running: Viewer) -> None:
     running.sliders["forward"].on_update(lambda _: heard.set())
     with connect(running.url.replace("http", "ws"), subprotocols=[protocol], max_size=None) as client:
         assert len(client.recv(timeout=30)) > 100
+        client.send(msgspec.msgpack.encode(CAMERA))  # the first thing a page tells
         client.send(msgspec.msgpack.encode(moved))
         assert heard.wait(30)
         done = threading.Event()

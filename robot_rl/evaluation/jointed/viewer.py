@@ -16,6 +16,7 @@ from robot_rl.evaluation.jointed.session import Session
 STREAM = 30.0  # pictures per second sent to the browser
 READ = 4.0  # updates of the numbers per second
 BEHIND = 0.25  # s by which the simulation may lag before it gives up catching up
+HELD = 0.5  # s after the last movement of the mouse in which a dragged goal is left where it is
 _GRID: dict[str, Any] = {"infinite_grid": True, "cell_size": 0.25, "section_size": 1.0, "fade_distance": 12.0}
 
 
@@ -42,6 +43,7 @@ class Viewer:
         self.url = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{self.server.get_port()}"
         self._last, self._follow = session.time, bool(session.env.robot.base)
         self._goal: Any = None
+        self._dragged = 0.0  # when the goal was last dragged, s
         self.sliders: dict[str, Any] = {}
         self._build_scene()
         self._build_controls()
@@ -97,6 +99,7 @@ class Viewer:
 
         @handle.on_update
         def _(_: Any) -> None:
+            self._dragged = time.monotonic()
             wanted = np.concatenate([handle.position, handle.wxyz])
             self.session.ask(lambda: self.session.move_goal(wanted))
 
@@ -148,6 +151,9 @@ class Viewer:
         with self.server.atomic():
             for frame, p, q in zip(self._bodies, pos, quat, strict=True):
                 frame.position, frame.wxyz = p, q
+            goal = self.session.goal
+            if self._goal is not None and goal is not None and time.monotonic() - self._dragged > HELD:
+                self._goal.position, self._goal.wxyz = goal[:3], goal[3:7]
             if self._follow and base:
                 x, y, _ = pos[self.session.env.model.body(base).id]
                 self._world.position = (-x, -y, 0.0)
