@@ -74,7 +74,7 @@ class ScanObserver(ProprioceptionObserver):
     ) -> None:
         super().__init__(signals, default_pose, history)
         self.standing = standing
-        self.obs_dim += next(s.shape[0] for s in signals if s.name == "height_scan")
+        self.obs_dim += next(s.shape[0] for s in signals if s.name == "height_scan") + 1
 
     def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         felt, memory = super().forward(signals, memory)
@@ -82,8 +82,12 @@ class ScanObserver(ProprioceptionObserver):
 
 
 def scaled_scan(scan: Tensor, standing: float) -> Tensor:
-    """A height scan (N, k) m as networks see it: 0 where the ground is as usual, cut off at ±1."""
-    return torch.clamp(SCAN_SCALE * (scan + standing), -1.0, 1.0)
+    """A height scan (N, k) m as networks see it, (N, k + 1), cut off at ±1: its shape, then its mean as one number.
+
+    Left in all k, the height of the base would outweigh everything else that a policy sees.
+    """
+    mean = scan.mean(dim=1, keepdim=True)
+    return torch.clamp(SCAN_SCALE * torch.cat([scan - mean, mean + standing], dim=1), -1.0, 1.0)
 
 
 class JointTargetMap(ActionMap):

@@ -143,8 +143,7 @@ class RoughEnv(VelocityEnv):
 
     def _look_first(self, ids: Tensor) -> None:
         super()._look_first(ids)
-        own = 0 if self.options.height_scan == "policy" else SCAN_X * SCAN_Y
-        self.obs_dims["teacher"] = self.observer.obs_dim + own
+        self.obs_dims["teacher"] = self._observations()["teacher"].shape[1]
 
     def _observations(self, policy: bool = True) -> dict[str, Tensor]:
         """Besides: `teacher`, what the policy sees or would see with the height scan; to distil students from."""

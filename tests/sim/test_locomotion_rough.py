@@ -96,7 +96,7 @@ def test_scan_is_the_terrain_turned_with_the_heading_only() -> None:
 
 def test_scan_reaches_policy_critic_and_teacher_as_asked() -> None:
     sees, feels = env_of(height_scan="policy"), env_of(height_scan="critic")
-    points = HEIGHT_SCAN.shape[0]
+    points = HEIGHT_SCAN.shape[0] + 1  # the last is the mean
     assert sees.obs_dims["teacher"] == sees.obs_dims["policy"] == feels.obs_dims["policy"] + points
     assert feels.obs_dims["teacher"] == sees.obs_dims["teacher"] and feels.obs_dims["critic"] == sees.obs_dims["critic"]
     assert HEIGHT_SCAN in sees.observer.signals and HEIGHT_SCAN not in feels.observer.signals
