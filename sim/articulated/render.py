@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot_rl.errors import ConfigError, MissingDependency
+from robot_rl.sim.articulated.scene import goal_body
 
 if TYPE_CHECKING:
     import mujoco
@@ -79,6 +80,7 @@ class SceneRenderer:
         self.camera = mujoco.MjvCamera()
         self.camera.azimuth, self.camera.elevation = azimuth, elevation
         self._follow = _body(model, follow) if follow else None
+        self._goal_body = goal_body(model)
         self._frame_scene(distance)
         self._sky = np.linspace(_SKY_TOP, _SKY_BOTTOM, size[1] // 2).round().astype(np.uint8)
 
@@ -87,10 +89,13 @@ class SceneRenderer:
 
         Args:
             lines: text in the corner, the first one large.
-            goal: (7,) position and quaternion wxyz, drawn as three axes.
+            goal: (7,) position and quaternion wxyz, drawn as three axes, and the scene's goal body there.
         """
         mj = self._mj
         self._context.make_current()
+        if goal is not None and self._goal_body is not None:
+            pose = np.asarray(goal, dtype=float)
+            self.model.body_pos[self._goal_body], self.model.body_quat[self._goal_body] = pose[:3], pose[3:]
         self._data.qpos[:] = np.asarray(qpos, dtype=float)
         mj.mj_kinematics(self.model, self._data)
         mj.mj_comPos(self.model, self._data)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLOOR = "floor"
+GOAL = "goal"
+"""A body that shows what is wanted: nothing touches it and for the physics it stands still; who draws moves it."""
 APRON = tuple(f"{FLOOR}_{side}" for side in ("east", "west", "north", "south"))
 APRON_WIDTH = 30.0  # m: further than a robot walks in one episode
 
@@ -81,3 +83,11 @@ def compile_scene(spec: mujoco.MjSpec, physics_dt: float) -> mujoco.MjModel:
     """Compile for physics steps of `physics_dt` seconds."""
     spec.option.timestep = physics_dt
     return spec.compile()
+
+
+def goal_body(model: mujoco.MjModel) -> int | None:
+    """Number of the body that is drawn at `env.goal_pose()`; None where the scene has none."""
+    import mujoco
+
+    number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, GOAL)  # type: ignore[attr-defined]
+    return number if number >= 0 else None

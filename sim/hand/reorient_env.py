@@ -131,9 +131,10 @@ class ReorientEnv(ArticulatedEnv):
         o, out, n = self.options.noise, dict(signals), self.num_envs
         for name, size in (("joint_pos", o.joint_pos), ("joint_vel", o.joint_vel)):
             out[name] = out[name] + self.uniform(-o.scale * size, o.scale * size, *out[name].shape)
-        pose = (
-            self._tracker.at(self._tracker_delay)[0].T if self._tracker.needed else self.physics.qpos[:, self._object_q]
-        )
+        pose = self.physics.qpos[:, self._object_q]
+        if self._tracker.needed:
+            older, newer, rest = self._tracker.at(self._tracker_delay)
+            pose = torch.where(rest > 1e-5, older, newer).T
         pos = pose[:, :3] + self.uniform(-o.scale * o.object_pos, o.scale * o.object_pos, n, 3)
         error = o.scale * o.object_angle * torch.randn(n, 3, generator=self._generator, device=self.device)
         seen = torch.cat([pos, quat_mul(small_rotation(error), pose[:, 3:])], dim=1)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
-from robot_rl.sim.articulated.scene import FLOOR, flat_scene
+from robot_rl.sim.articulated.scene import FLOOR, GOAL, flat_scene
 
 if TYPE_CHECKING:
     import mujoco
 
-OBJECT, GOAL = "object", "goal"
+OBJECT = "object"
 
 # Source: MuJoCo Playground, LeapCubeReorient: 7 cm, 0.108 kg; friction 0.3, so that of the finger tips decides.
 CUBE_HALF, CUBE_MASS, CUBE_FRICTION = 0.035, 0.108, 0.3

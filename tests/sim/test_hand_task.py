@@ -57,7 +57,7 @@ def test_cube_rests_in_the_palm_without_action() -> None:
         assert not step.terminated.any()
     assert float(env.physics.qvel[:, env._object_v].abs().max()) < 0.2
     assert float((env.object_pos - env._palm_pos).norm(dim=1).max()) < 0.03
-    assert (env.touching().sum(1) + 1 >= 1).all() and set(step.obs) == {"policy", "critic"}
+    assert env.touching().shape == (24, 4) and set(step.obs) == {"policy", "critic"}
     assert all(torch.isfinite(v).all() and v.shape == (24, env.obs_dims[k]) for k, v in step.obs.items())
     assert float(env.signals()["object_pos_w"].sub(env.object_pos).abs().max()) <= 0.02 + 1e-6
 
@@ -115,6 +115,14 @@ def test_a_goal_that_is_not_reached_in_time_ends_the_episode() -> None:
     ends = [env.step(idle(env)).terminated.all() for _ in range(4)]
     assert ends == [False, False, False, True]
     assert (env.episode_step == 0).all()
+
+
+def test_a_goal_can_be_set_from_outside() -> None:
+    env = quiet(2)
+    env.step(idle(env))
+    env.set_goal_pose(torch.tensor([0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0]))
+    assert env.goal.tolist() == [[0.0, 1.0, 0.0, 0.0]] * 2 and env.goal_age.tolist() == [0, 0]
+    assert torch.allclose(env.next_angle, rotations.angle_between(env.object_quat, env.goal))
 
 
 def test_reward_terms_by_hand() -> None:
@@ -199,8 +207,8 @@ def test_tracker_is_late_and_loses_samples() -> None:
         late.step(a)
         poses.append(torch.cat([late.object_pos, late.object_quat], dim=1))
     seen = torch.cat([late.signals()[n] for n in ("object_pos_w", "object_quat_wxyz")], dim=1)
-    assert torch.allclose(seen, poses[-4 if not torch.allclose(seen, poses[-3]) else -3], atol=1e-6)
-    assert not torch.allclose(seen, poses[-1], atol=1e-6)
+    old = [float((seen - pose).abs().max()) for pose in poses]
+    assert int(torch.tensor(old).argmin()) == len(poses) - 3 and min(old) < 1e-6, "two control steps late"
     lossy, repeated = quiet(50, **{"noise.object_dropout": 0.5, "noise.scale": 1.0}), []
     for a in actions(lossy, 6):
         before = lossy.signals()["object_pos_w"].clone()

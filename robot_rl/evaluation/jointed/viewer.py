@@ -71,11 +71,12 @@ class Viewer:
         self.server.stop()
 
     def _build_scene(self) -> None:
+        from robot_rl.sim.articulated.scene import goal_body
         from robot_rl.sim.articulated.shapes import BodyPoses, drawn_shapes
 
         scene, model = self.server.scene, self.session.env.model
         scene.set_up_direction("+z")
-        self._poses = BodyPoses(model)
+        self._poses, self._goal_body = BodyPoses(model), goal_body(model)
         self._world = scene.add_frame("/world", show_axes=False)
         scene.add_grid("/world/floor", **_GRID)
         self._bodies = [scene.add_frame(f"/world/body{i}", show_axes=False) for i in range(model.nbody)]
@@ -154,6 +155,9 @@ class Viewer:
             goal = self.session.goal
             if self._goal is not None and goal is not None and time.monotonic() - self._dragged > HELD:
                 self._goal.position, self._goal.wxyz = goal[:3], goal[3:7]
+            if self._goal_body is not None and goal is not None:
+                body = self._bodies[self._goal_body]
+                body.position, body.wxyz = goal[:3], goal[3:7]
             if self._follow and base:
                 x, y, _ = pos[self.session.env.model.body(base).id]
                 self._world.position = (-x, -y, 0.0)
