@@ -66,8 +66,8 @@ class Cameras:
             self._data.qpos[:] = q
             mujoco.mj_kinematics(self._model, self._data)
             mujoco.mj_camlight(self._model, self._data)
-            for name in names:
-                out[f"image_{name}"][i] = self._shot(name)
+            for name, camera in zip(names, self._ids, strict=True):
+                out[f"image_{name}"][i] = self._shot(camera)
         return {name: torch.from_numpy(image) for name, image in out.items()}
 
     def _open(self) -> None:
@@ -80,6 +80,7 @@ class Cameras:
         self._model = model = copy.copy(self._nominal)
         quality, size = model.vis.quality, self.options.size
         quality.shadowsize, quality.offsamples = 0, 0
+        quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2  # time goes per vertex
         model.vis.global_.offwidth = model.vis.global_.offheight = size
         self._data = mujoco.MjData(model)
         self._renderer = mujoco.Renderer(model, size, size)
@@ -87,23 +88,25 @@ class Cameras:
         for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
             flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
         self._flags = np.array(flags)
-        geoms = [g for g in range(model.ngeom) if model.geom(g).name == OBJECT]
-        self._painted = geoms
+        self._painted = [g for g in range(model.ngeom) if model.geom(g).name == OBJECT]
+        self._fixture = [b for b in range(model.nbody) if model.body(b).name == FIXTURE]
+        self._ids = [model.camera(name).id for name in self.options.names]
+        mujoco.mj_forward(model, self._data)
+        self._shot(self._ids[0])  # the first picture of a context differs by a rounding from all later ones
 
-    def _shot(self, name: str) -> NDArray[np.uint8]:
+    def _shot(self, camera: int) -> NDArray[np.uint8]:
         renderer: Any = self._renderer
-        renderer.update_scene(self._data, camera=name)
+        renderer.update_scene(self._data, camera=camera)
         renderer.scene.flags[:] = self._flags
         return renderer.render()
 
     def _dress(self, pos: NDArray[np.floating], quat: NDArray[np.floating], look: NDArray[np.floating]) -> None:
         """Fixture, cameras, lamp and colours of one simulation."""
         model, nominal, o = self._model, self._nominal, self.options
-        if any(model.body(b).name == FIXTURE for b in range(model.nbody)):
-            body = model.body(FIXTURE).id
+        for body in self._fixture:
             model.body_pos[body], model.body_quat[body] = pos, quat
-        for k, name in enumerate(o.names):
-            camera, part = model.camera(name).id, look[_PER_CAMERA * k :][:_PER_CAMERA]
+        for k, camera in enumerate(self._ids):
+            part = look[_PER_CAMERA * k :][:_PER_CAMERA]
             model.cam_pos[camera] = nominal.cam_pos[camera] + o.pos * part[:3]
             model.cam_quat[camera] = _turned(nominal.cam_quat[camera], o.angle * part[3:])
         lamp, paint = look[-_LIGHT - _COLOUR : -_COLOUR], look[-_COLOUR:]

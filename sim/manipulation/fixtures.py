@@ -110,7 +110,7 @@ class DrawerEnv(ManipulationEnv):
         near, opening = (self.ee_pos - self.object_pos).norm(dim=1), self.opening()
         turned = terms.symmetric_angle(yaw_of(self.sensor("object_quat")) - _heading(self.sensor("ee_quat")), 2)
         return {
-            "reach": terms.near(near, 0.1) + 0.5 * terms.near(turned.abs(), 0.3),
+            "reach": terms.near(near, 0.2) + 0.5 * terms.near(turned.abs(), 0.3),
             "grasp": (self.grasped() & (near < 0.03)).float(),
             "goal": opening.clamp(0.0, self.OPEN) / self.OPEN,
             "fine": (opening > 0.9 * self.OPEN).float(),
@@ -185,7 +185,7 @@ class WipeEnv(ManipulationEnv):
     def task_rewards(self) -> dict[str, Tensor]:
         near = (self.ee_pos - self.target_pos).norm(dim=1)
         return {
-            "reach": terms.near(near, 0.1),
+            "reach": terms.near(near, 0.2),
             "contact": terms.band(self.press(), *self.PRESS, margin=5.0) * (self.off_point() < 0.05),
             "progress": self.wiped / self.POINTS,
         }

@@ -22,7 +22,7 @@ class ManipulationReward:
         success: while the task is solved. action_rate, joint_speed, force: squared, see `terms.py`. failure: once.
     """
 
-    reach: float = 1.0
+    reach: float = 2.0
     grasp: float = 1.0
     lift: float = 1.0
     goal: float = 4.0

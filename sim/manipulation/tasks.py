@@ -94,7 +94,7 @@ class PushEnv(CubeEnv):
     def task_rewards(self) -> dict[str, Tensor]:
         missing = self.distance()
         there = (missing < self.options.tolerance).float()
-        behind = terms.near((self.ee_pos - self.behind()).norm(dim=1), 0.1)
+        behind = terms.near((self.ee_pos - self.behind()).norm(dim=1), 0.2)
         return {
             "reach": torch.maximum(behind, there),
             "goal": terms.near(missing, 0.1),
@@ -122,7 +122,7 @@ class PickEnv(CubeEnv):
         height = (self.object_pos[:, 2] - scenes.CUBE_HALF).clamp(0.0, 0.05) / 0.05
         lifted = grasped * (height > 0.2).float()
         return {
-            "reach": terms.near(near, 0.1),
+            "reach": terms.near(near, 0.2),
             "grasp": grasped,
             "lift": grasped * height,
             "goal": lifted * terms.near(missing, 0.2),
