@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robot_rl.sim.task_spec import TaskSpec
 
 START_SPREAD = 0.4  # m around the middle of a tile
+START_LIFT = 0.05  # m: nothing may begin inside a height field, whose cells push it out sideways as well
 
 
 class RoughEnv(VelocityEnv):
@@ -95,7 +96,7 @@ class RoughEnv(VelocityEnv):
         qpos, qvel = super().sample_state(ids)
         centre = self.terrain.centre(self.level[ids], self.kind[ids])
         qpos[:, :2] = centre + self.uniform(-START_SPREAD, START_SPREAD, len(ids), 2)
-        qpos[:, 2] += self.terrain.height(qpos[:, :2])
+        qpos[:, 2] += self.terrain.height(qpos[:, :2]) + START_LIFT
         self.start_xy = self.start_xy.index_copy(0, ids, qpos[:, :2])
         self.asked = self.asked.index_fill(0, ids, 0.0)
         return qpos, qvel
