@@ -187,3 +187,16 @@ def test_a_seed_determines_everything_and_saved_state_goes_on_bit_for_bit() -> N
         for group in ("policy", "critic", "teacher"):
             assert torch.equal(x.obs[group], y.obs[group]) and torch.equal(x.final_obs[group], y.final_obs[group])
         assert torch.equal(x.reward, y.reward) and torch.equal(one.level, other.level)
+
+
+@pytest.mark.slow
+def test_warp_has_the_same_ground_as_mujoco() -> None:
+    """Landing on the height field; kernels are compiled for this kind of model first, which takes minutes."""
+    pytest.importorskip("warp", reason="MuJoCo Warp is not installed")
+    calm = {"noise.scale": 0.0, "push.every": 0.0, "latency.max": 0.0, "latency.jitter": 0.0, "start_speed": 0.0}
+    ours, reference = (env_of(physics=name, **calm) for name in ("warp", "mujoco"))
+    for _ in range(12):
+        for env in (ours, reference):
+            env.step(torch.zeros(6, 12))
+    assert reference.contact.any(dim=1).all()
+    torch.testing.assert_close(ours.physics.qpos, reference.physics.qpos, atol=5e-3, rtol=0.0)
