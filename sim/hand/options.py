@@ -13,18 +13,19 @@ class ReorientReward:
     """Weights of the reward terms (`terms.py`): per second, but `progress` per radian, `success`, `drop` per event.
 
     The terms and their proportions are those of MuJoCo Playground's LeapCubeReorient (2025), which gives 5 for the
-    orientation and 100 for a success; all are divided by 20 here, so that returns are of the order of ten and a value
-    function learns them without scaling. `progress` is ours: what leads to a goal pays at once.
+    orientation, 100 for a success and −5 for a drop; all are divided by 20 here, so that returns are of the order of
+    ten and a value function learns them without scaling. `progress` is ours: what leads to a goal pays at once. A drop
+    that costs as much as a success pays teaches to hold still.
     """
 
     orientation: float = 0.25
     position: float = 0.025
-    progress: float = 1.0
+    progress: float = 2.0
     success: float = 5.0
     pose: float = -0.025
     action_rate: float = -0.00005
     energy: float = -0.00005
-    drop: float = -5.0
+    drop: float = -0.25
 
 
 @dataclass(frozen=True)
