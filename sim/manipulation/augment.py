@@ -6,6 +6,7 @@ The random shift is that of DrQ (Yarats et al., 2021): pad by repeating the bord
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ class Augmentation:
         return image
 
 
-def _opencv():  # noqa: ANN202 - a module
+def _opencv() -> Any:
     try:
         import cv2
     except ImportError as error:

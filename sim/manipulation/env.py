@@ -38,7 +38,7 @@ class ManipulationEnv(ArticulatedEnv):
         solved: (N,) bool, long enough.
     """
 
-    options: ManipulationOptions
+    options: ManipulationOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     buffers = (
         *ArticulatedEnv.buffers, "target_pos", "target_quat", "fixture_pos", "fixture_quat", "force", "held",
         "solved", "object_bias", "target_bias", "looks",
@@ -119,7 +119,7 @@ class ManipulationEnv(ArticulatedEnv):
         self._hold_steps = max(1, round(self.options.hold_s / self.control_dt))
         self._qpos0 = torch.as_tensor(self.model.qpos0.copy(), dtype=torch.float32, device=device)
         self._starts = self._starting_poses()
-        self._has_object = "object_pos" in self._sensor_slices
+        self._has_object = any(s.name == "object_pos_w" for s in self.task.signals)
         upright = torch.tensor([1.0, 0.0, 0.0, 0.0], device=device)
         self.target_pos, self.target_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)
         self.fixture_pos, self.fixture_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)

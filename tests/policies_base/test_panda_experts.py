@@ -51,7 +51,8 @@ def test_solves_its_task(task: str) -> None:
 @pytest.mark.parametrize("task", EXPERTS)
 def test_commands_are_what_the_actions_mean(task: str) -> None:
     """The expert's own kinematics in NumPy against the action map that is exported with policies."""
-    env, expert = make_env(task, 3, 2, overrides={"threads": 1}), load("base", task)()
+    env: Any = make_env(task, 3, 2, overrides={"threads": 1})
+    expert = load("base", task)()
     for _ in range(25):
         signals = seen(env)
         action = torch.from_numpy(expert.action(signals))
@@ -73,7 +74,7 @@ def test_kinematics_and_constants_are_those_of_the_simulated_arm() -> None:
         np.testing.assert_allclose(mine, other.numpy(), atol=1e-5)
     np.testing.assert_allclose(arm.LOWER, panda.LOWER)
     np.testing.assert_allclose(arm.UPPER, panda.UPPER)
-    np.testing.assert_allclose(arm._REST, panda.READY)
+    np.testing.assert_allclose(arm.REST, panda.READY)
     options = ManipulationOptions()
     assert (panda.WIDTH, options.step_size, options.turn_size) == (arm.WIDTH, STEP_SIZE, TURN_SIZE)
     assert ManipulationEnv.lower[2] == LOWEST

@@ -15,7 +15,7 @@ from robot_rl.sim.manipulation.observer import relative_turn
 from robot_rl.sim.task_spec import make_env
 
 TASKS = [name for name in names("task") if name.startswith("panda-")]
-QUIET = {
+QUIET: dict[str, Any] = {
     "noise.scale": 0.0, "latency.max": 0.0, "latency.jitter": 0.0, "randomize.friction": (0.0, 0.0),
     "randomize.object_mass": (1.0, 1.0), "randomize.link_mass": (1.0, 1.0), "randomize.stiffness": (1.0, 1.0),
     "randomize.damping": (1.0, 1.0),
@@ -75,7 +75,7 @@ def test_actions_move_the_gripper_along_the_axes_and_turn_it() -> None:
         for _ in range(8):
             env.step(torch.eye(5)[[axis]])
         moved = (env.ee_pos - start)[0]
-        assert moved[axis] > 0.05 and moved.abs().sum() - moved[axis] < 0.3 * moved[axis]
+        assert moved[axis] > 0.05 and moved.abs().sum() - moved[axis] < 0.4 * moved[axis]
     env = env_of("panda-pick", 1, **QUIET)
     for _ in range(12):
         env.step(torch.tensor([[0.0, 0.0, 0.0, 1.0, -1.0]]))

@@ -18,9 +18,13 @@ from robot_rl.sim.task_spec import make_env
 TASK = "panda-pick"
 
 
+def env_of(seed: int) -> Any:
+    return make_env(TASK, 1, seed, overrides={"threads": 1})
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    env = make_env(TASK, 1, 0, overrides={"threads": 1})
+    env = env_of(0)
     torch.manual_seed(0)
     actor = nn.Sequential(nn.Linear(env.obs_dims["policy"], 32), nn.Tanh(), nn.Linear(32, env.action_dim), nn.Tanh())
     motion = torch.full((1, env.action_dim), 0.3)  # any will do
@@ -40,7 +44,7 @@ def test_the_file_drives_the_arm_as_the_actions_do(exported: Path) -> None:
     """The graph is compared with PyTorch when it is written, and replays its golden steps when it is loaded."""
     policy = Policy.load(exported)
     assert {"joint_pos", "object_pos_w", "target_pos_w"} <= {s.name for s in policy.contract.signals}
-    env, twin = (make_env(TASK, 1, 5, overrides={"threads": 1}) for _ in range(2))
+    env, twin = (env_of(5) for _ in range(2))
     start, memory = env.ee_pos.clone(), policy.memory
     for _ in range(20):
         signals = {s.name: env.signals()[s.name].numpy() for s in policy.contract.signals}

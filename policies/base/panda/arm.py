@@ -22,7 +22,9 @@ UPPER = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
 WIDTH = 0.08
 """m: the gripper, fully open."""
 
-_REST = np.array([0.0, -0.15, 0.0, -2.45, 0.0, 2.3, math.pi / 4])  # posture preferred where there is freedom
+REST = np.array([0.0, -0.15, 0.0, -2.45, 0.0, 2.3, math.pi / 4])
+"""(7,) rad: posture preferred where there is freedom."""
+
 _ITERATIONS, _DAMPING, _POSTURE, _FAR = 2, 0.02, 0.01, 0.2
 
 
@@ -50,7 +52,7 @@ def joint_targets(q: Floats, place: Floats, heading: Floats) -> Floats:
     for _ in range(_ITERATIONS):
         pos, rot, jacobian = forward(q)
         error = np.concatenate([_shorter(place - pos, _FAR), _shorter(_turn(rot, down), _FAR / 2)], axis=1)
-        wish = _POSTURE * (_REST - q)
+        wish = _POSTURE * (REST - q)
         missing = error - np.einsum("nij,nj->ni", jacobian, wish)
         square = jacobian @ jacobian.transpose(0, 2, 1) + _DAMPING**2 * np.eye(6)
         solved = np.linalg.solve(square, missing[..., None])[..., 0]
