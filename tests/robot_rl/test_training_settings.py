@@ -1,4 +1,4 @@
-"""The settings that stand in config/train/ belong to a task and an algorithm that exist, and are taken by themselves."""
+"""The settings in config/train/ belong to a task and an algorithm that exist, and are taken by themselves."""
 
 from __future__ import annotations
 
