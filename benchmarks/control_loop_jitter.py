@@ -24,7 +24,7 @@ from robot_rl.errors import RobotRlError
 from robot_rl.hardware.control_loop import ControlLoop, LoopConfig
 from robot_rl.hardware.drivers.sim import SimDriver
 from robot_rl.hardware.loop_stats import LoopStats
-from robot_rl.hardware.supervisor_config import FlightState, Reactions, SupervisorConfig
+from robot_rl.hardware.supervisor_config import RobotState, Reactions, SupervisorConfig
 from robot_rl.policy import Policy
 
 # Late ticks shall be measured, not landed for.
@@ -60,7 +60,7 @@ def main() -> int:
                     f"{1e3 * error.percentile(99):8.3f} {1e3 * error.worst:8.2f} "
                     f"{1e3 * stats.policy_time.percentile(50):10.3f} {1e3 * stats.policy_time.percentile(99):7.3f} "
                     f"{1e3 * stats.tick_time.percentile(50):8.3f}  {error.percentile(99) / reference:.2f}"
-                    + ("" if state is FlightState.FLYING else f"  (ended {state.value})")
+                    + ("" if state is RobotState.FLYING else f"  (ended {state.value})")
                 )
     return 0
 
@@ -68,7 +68,7 @@ def main() -> int:
 Way = Callable[[ControlLoop, Callable[[], bool]], None]
 
 
-def _measured(arguments: argparse.Namespace, rate: float, way: Way) -> tuple[LoopStats, FlightState]:
+def _measured(arguments: argparse.Namespace, rate: float, way: Way) -> tuple[LoopStats, RobotState]:
     config = LoopConfig(rate_hz=rate, realtime_priority=arguments.priority)
     loop = ControlLoop(SimDriver(), Policy.load(arguments.policy), supervisor=_CONFIG, config=config)
     loop.connect()

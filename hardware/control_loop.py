@@ -3,7 +3,7 @@ robot.
 
 `driver.read → supervisor → reference → policy → safety filter → driver.write`, on absolute deadlines of a monotonic
 clock. ROS 2, files and people sit around it: they call the thread-safe requests and look at `snapshot`. An exception of
-the policy or the driver is a condition for the supervisor; any other one idles the motors and ends the loop.
+the policy or the driver is a condition for the supervisor; any other one brings the motors to rest and ends the loop.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ import numpy as np
 from robot_rl.contract import Contract
 from robot_rl.hardware.clock import Clock, MonotonicClock
 from robot_rl.hardware.fit import agreed_commands, check_fit, sensed_names
+from robot_rl.hardware.kind_of import kind_of
 from robot_rl.hardware.loop_stats import LoopStats
-from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS, Observation, yaw
+from robot_rl.hardware.monitors import BATTERY_SIGNAL, Observation
 from robot_rl.hardware.parameters import check_settings, setting
 from robot_rl.hardware.pilot import Pilot
 from robot_rl.hardware.realtime import quiet_interpreter
 from robot_rl.hardware.samples import Samples
-from robot_rl.hardware.setpoints import ReferenceLimits, Setpoint
+from robot_rl.hardware.setpoints import ReferenceLimits, Setpoint, VelocityLimits, VelocitySetpoint
 from robot_rl.hardware.supervisor import Supervisor
-from robot_rl.hardware.supervisor_config import FlightState, SupervisorConfig
-from robot_rl.protocols import Array, Driver
+from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
+from robot_rl.protocols import Array, Driver, JointDriver
 
 _LOG = logging.getLogger("robot_rl.hardware")
 
@@ -65,16 +66,16 @@ class Snapshot:
     Attributes:
         time: s on the loop's clock. state, cause: the supervisor's.
         signals, stamps: newest usable samples and when they were measured.
-        setpoint: the reference. command: what the driver says it sent.
+        setpoint: the reference. command: what the driver says it sent; empty while joints are damped.
         active: the supervisor's conditions that hold. failure: why the loop ended, or empty.
     """
 
     time: float = 0.0
-    state: FlightState = FlightState.DISARMED
+    state: RobotState = RobotState.DISARMED
     cause: str = "not started"
     signals: Mapping[str, Array] = field(default_factory=dict)
     stamps: Mapping[str, float] = field(default_factory=dict)
-    setpoint: Setpoint | None = None
+    setpoint: Setpoint | VelocitySetpoint | None = None
     command: Mapping[str, Array] = field(default_factory=dict)
     active: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
@@ -96,6 +97,7 @@ class ControlLoop:
         *,
         supervisor: SupervisorConfig | None = None,
         reference: ReferenceLimits | None = None,
+        velocity: VelocityLimits | None = None,
         config: LoopConfig | None = None,
         clock: Clock | None = None,
         on_tick: Callable[[Snapshot], None] | None = None,
@@ -106,13 +108,16 @@ class ControlLoop:
         self.control_dt = 1.0 / self.config.rate_hz if self.config.rate_hz else contract.rate.control_dt
         check_fit(contract, driver, self.control_dt)
         self._driver, self._policy, self._on_tick = driver, policy, on_tick
+        self._joints = driver if isinstance(driver, JointDriver) else None
         self._clock = clock or MonotonicClock()
         limits = (supervisor or SupervisorConfig()).tightened(contract.safety)
-        self._supervisor = Supervisor(agreed_commands(contract, driver), limits)
+        commands = agreed_commands(contract, driver)
+        self._kind = kind_of(driver, commands, limits, reference, velocity)
+        self._supervisor = Supervisor(commands, limits, self._kind)
         self._lock = threading.Lock()
-        self.pilot = Pilot(self._supervisor, reference or ReferenceLimits(), self._clock, self._lock)
+        self.pilot = Pilot(self._supervisor, self._kind, self._clock, self._lock)
         self._shapes = {s.name: s.shape for s in driver.signals}
-        watched = dict.fromkeys((*STATE_SIGNALS, BATTERY_SIGNAL, *sensed_names(contract)))
+        watched = dict.fromkeys((*self._kind.state_signals, BATTERY_SIGNAL, *sensed_names(contract)))
         ages = {s.name: s.max_age for s in driver.signals} | {s.name: s.max_age for s in contract.signals}
         self._max_ages = {name: ages[name] for name in watched if name in ages}
         self._samples = Samples(driver.signals)
@@ -123,7 +128,8 @@ class ControlLoop:
         self._last_start: float | None = None
         self._driver_error = ""
         self._policy_error = ""
-        self._state = FlightState.DISARMED
+        self._led = False
+        self._state = RobotState.DISARMED
         self._next_collection = 0.0
         self._heartbeat = 0.0
         self.snapshot = Snapshot()
@@ -138,7 +144,7 @@ class ControlLoop:
         level["base_quat_wxyz"] = np.array([1, 0, 0, 0], np.float32)
         try:
             self._driver.connect()
-            self._policy.act({**level, **self.pilot.reference.current.signals()}, self.control_dt)
+            self._policy.act({**level, **self._kind.reference.current.signals()}, self.control_dt)
             self._policy.reset()
         except Exception:
             self._stop_driver()
@@ -158,13 +164,13 @@ class ControlLoop:
         self._thread.start()
 
     def stop(self, land: bool = False) -> None:
-        """End the loop with idle motors and a robot that must be armed anew; with `land`, land first if that is still
-        possible. Idempotent.
+        """End the loop with motors at rest and a robot that must be armed anew; with `land`, land or lie down first if
+        that is still possible. Idempotent.
         """
         thread = self._thread
         if thread is not None:
             if land and thread.is_alive():
-                self.pilot.land("the loop is being stopped")
+                self.pilot.descend("the loop is being stopped")
                 self._wait_until_down(thread)
             self._stop.set()
             self._close("the control loop was stopped")  # whatever a late tick still writes is idle
@@ -188,11 +194,11 @@ class ControlLoop:
         except Exception as error:  # a defect of the loop: nothing may be left turning
             _LOG.exception("the control loop failed")
             self.pilot.emergency_stop(f"control loop failed: {error}")
-            self.snapshot = Snapshot(self._clock.now(), FlightState.FAULT, "loop failure", failure=repr(error))
+            self.snapshot = Snapshot(self._clock.now(), RobotState.FAULT, "loop failure", failure=repr(error))
         finally:
             ended.set()
             self._close("the control loop was ended")
-            self._write(self._supervisor.idle())
+            self._write(self._supervisor.rest())
             self._stop_driver()
 
     def take_stats(self) -> LoopStats:
@@ -213,10 +219,10 @@ class ControlLoop:
             self._stats.add_ages(obs.ages)
             state = self._supervisor.watch(obs, start)
             before, self._state = self._state, state
-            setpoint = self._guide(state, state is not before, dt)
-        proposed = self._propose(setpoint, dt, fresh=not before.airborne)
+            setpoint = self._kind.guide(state, state is not before, self._samples.values, dt)
+        proposed = self._propose(setpoint, dt)
         with self._lock:
-            decision = self._supervisor.command(proposed if state.airborne else None, dt)
+            decision = self._supervisor.command(proposed, dt)
             self._policy_error = self._policy_error or self._supervisor.policy_error
             self._stats.clipped += decision.clipped
             self._stats.interventions += any(e in ("hold", "idle") for e in decision.events)
@@ -266,34 +272,23 @@ class ControlLoop:
             ages={name: self._samples.age(name, now) for name in self._max_ages},
             max_ages=self._max_ages,
             bad=bad,
-            reference=self.pilot.reference.current,
+            reference=self._kind.reference.current,
             missed_fraction=min(1.0, missed * self.control_dt),
             link_age=self.pilot.link_age(now),
             driver_error=self._driver_error,
             policy_error=self._policy_error,
+            needed=self._kind.state_signals,
         )
 
-    def _guide(self, state: FlightState, entered: bool, dt: float) -> Setpoint:
-        """Move the reference on; on the ground it stays with the vehicle."""
-        reference, config = self.pilot.reference, self._supervisor.config
-        if not state.airborne:
-            pos = self._samples.values.get("base_pos_w", np.zeros(3, np.float32))
-            quat = self._samples.values.get("base_quat_wxyz", np.array([1, 0, 0, 0], np.float32))
-            return reference.start_at(pos.astype(np.float64), yaw(quat))
-        if entered and state is FlightState.TAKING_OFF:
-            reference.take_off(self._supervisor.ground + config.take_off_height)
-        if entered and state is FlightState.LANDING:
-            reference.land(self._supervisor.ground)
-        return reference.step(dt)
-
-    def _propose(self, setpoint: Setpoint, dt: float, fresh: bool) -> dict[str, Array] | None:
-        """The policy's command, or None with `_policy_error` set."""
+    def _propose(self, setpoint: Setpoint | VelocitySetpoint, dt: float) -> dict[str, Array] | None:
+        """The policy's command, or None with `_policy_error` set; None as well where it does not lead."""
         self._policy_error = ""
-        if not self._supervisor.state.airborne:
+        led_before, self._led = self._led, self._supervisor.policy_leads
+        if not self._led:
             return None
         start = self._clock.now()
         try:
-            if fresh:
+            if not led_before:
                 self._policy.reset()
             proposed = self._policy.act({**self._samples.values, **setpoint.signals()}, dt)
         except Exception as error:  # a policy must never be able to end the loop
@@ -304,15 +299,20 @@ class ControlLoop:
             self._stats.policy_time.add(self._clock.now() - start)
         return proposed
 
-    def _write(self, command: Mapping[str, Array]) -> Mapping[str, Array]:
+    def _write(self, command: Mapping[str, Array] | None) -> Mapping[str, Array]:
         try:
-            sent = self._driver.write(command)
+            sent = self._driver.write(command) if command is not None else self._damp()
         except Exception as error:  # as in _read; the supervisor decides
             self._driver_error = f"{type(error).__name__}: {error}"  # never empty, whatever was raised
             self._count("driver_errors", f"driver {self._driver.name} could not be written to: {error}")
             return {}
         self._driver_error = ""
         return sent
+
+    def _damp(self) -> Mapping[str, Array]:
+        assert self._joints is not None  # `check_fit` has seen to it
+        self._joints.damp()
+        return {}
 
     def _count(self, counter: str, message: str) -> None:
         """Count an error; only the first of each second is logged."""
@@ -331,7 +331,7 @@ class ControlLoop:
 
     def _wait_until_down(self, thread: threading.Thread) -> None:
         deadline = time.monotonic() + self._supervisor.config.landing_time
-        while self._supervisor.state.airborne and time.monotonic() < deadline and thread.is_alive():
+        while self._supervisor.state.moving and time.monotonic() < deadline and thread.is_alive():
             time.sleep(0.02)
 
     def _close(self, cause: str) -> None:

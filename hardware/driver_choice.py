@@ -15,13 +15,16 @@ from robot_rl.protocols import Driver
 _MEMBERS = ("name", "robot", "signals", "commands", "connect", "read", "write", "stop")
 
 
-def make_driver(name: str, options: Mapping[str, Any] | str = "", clock: Clock | None = None) -> Driver:
+def make_driver(
+    name: str, options: Mapping[str, Any] | str = "", clock: Clock | None = None, robot: str = ""
+) -> Driver:
     """The driver called `name`, made with its `Options` if it has any; touches no hardware.
 
     Args:
         name: one of `robot-rl list driver`, or `package.module:NAME`.
         options: settings of the driver by name, or as text: `"vehicle=l2f, noise=false"`.
-        clock: only for the driver `sim`, the one that can fly in another time than the computer's.
+        clock: only for the driver `sim`, the one that can run in another time than the computer's.
+        robot: what the policy is made for; the driver `sim` simulates that one.
 
     Raises:
         UnknownName: no such driver, or no such option. MissingDependency: it needs an extra that is not installed.
@@ -29,7 +32,8 @@ def make_driver(name: str, options: Mapping[str, Any] | str = "", clock: Clock |
     """
     try:
         driver_type = registry.load("driver", name)
-        driver = driver_type(*_arguments(name, driver_type, options), *((clock,) if name == "sim" and clock else ()))
+        simulated = {"clock": clock, "robot": robot} if name == "sim" else {}
+        driver = driver_type(*_arguments(name, driver_type, options), **simulated)
         missing = [member for member in _MEMBERS if not hasattr(driver, member)]
     except RobotRlError:
         raise

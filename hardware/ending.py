@@ -1,4 +1,4 @@
-"""Being told to end: the first signal asks for a landing, a later one for idle motors at once."""
+"""Being told to end: the first signal asks the robot to come down, a later one to rest at once."""
 
 from __future__ import annotations
 

@@ -8,12 +8,17 @@ from dataclasses import replace
 
 from robot_rl.contract import Command, Contract
 from robot_rl.errors import ContractMismatch
-from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS
+from robot_rl.hardware.jointed import JOINT_KIND
+from robot_rl.hardware.kind_of import has_joints, state_signals
+from robot_rl.hardware.monitors import BATTERY_SIGNAL
 from robot_rl.hardware.setpoints import SETPOINT_NAMES
-from robot_rl.protocols import Driver
-from robot_rl.signals import FLIGHT_SIGNALS, Signal
+from robot_rl.protocols import Driver, JointDriver
+from robot_rl.signals import FLIGHT_SIGNALS, WALKING_COMMANDS, Signal
 
-_FROM_THE_LOOP = (*SETPOINT_NAMES, "time_step")
+_FLIGHT = {name: FLIGHT_SIGNALS[name] for name in (*SETPOINT_NAMES, "time_step")}
+_WALKING = {**WALKING_COMMANDS, "time_step": FLIGHT_SIGNALS["time_step"]}
+_GAIN_TOLERANCE = 0.01  # share by which a gain may differ from the one in training
+_MEMBERS = ("gains", "rest_pose", "damp")
 
 
 def check_fit(contract: Contract, driver: Driver, control_dt: float) -> None:
@@ -25,7 +30,7 @@ def check_fit(contract: Contract, driver: Driver, control_dt: float) -> None:
 
 def sensed_names(contract: Contract) -> tuple[str, ...]:
     """The signals of the policy that must come from the driver."""
-    return tuple(s.name for s in contract.signals if s.name not in _FROM_THE_LOOP)
+    return tuple(s.name for s in contract.signals if s.name not in {**_FLIGHT, **_WALKING})
 
 
 def agreed_commands(contract: Contract, driver: Driver) -> tuple[Command, ...]:
@@ -46,13 +51,15 @@ def _differences(contract: Contract, driver: Driver, control_dt: float) -> Itera
     if contract.robot != driver.robot:
         yield f"robot: the policy is for '{contract.robot}', the driver is a '{driver.robot}'"
     offered = {s.name: s for s in driver.signals}
-    offered.update({name: FLIGHT_SIGNALS[name] for name in _FROM_THE_LOOP})
+    offered.update(_WALKING if has_joints(driver) else _FLIGHT)
     for wanted in contract.signals:
         if wanted.name not in offered:
             yield f"signal '{wanted.name}' is not provided; the driver has {', '.join(sorted(offered))}"
         else:
             yield from _signal_differences(wanted, offered[wanted.name])
-    yield from _supervisor_differences(contract, {s.name: s for s in driver.signals})
+    yield from _supervisor_differences(contract, driver)
+    if has_joints(driver):
+        yield from _joint_differences(contract, driver)
     accepted = {c.name: c for c in driver.commands}
     for command in contract.commands:
         if command.name not in accepted:
@@ -66,13 +73,32 @@ def _differences(contract: Contract, driver: Driver, control_dt: float) -> Itera
         yield f"rate: one call each {control_dt:g} s; the policy allows {rate.min_dt:g} … {rate.max_dt:g} s"
 
 
-def _supervisor_differences(contract: Contract, offered: dict[str, Signal]) -> Iterator[str]:
+def _joint_differences(contract: Contract, driver: Driver) -> Iterator[str]:
+    """What a robot with joints needs besides: damping, a pose to lie in, and the gains that the policy learnt with."""
+    missing = [name for name in _MEMBERS if not hasattr(driver, name)]
+    if missing or not isinstance(driver, JointDriver):
+        yield f"driver of a robot with joints: it lacks {', '.join(missing)}"
+        return
+    joints = next(c for c in driver.commands if c.kind == JOINT_KIND).elements
+    if len(driver.rest_pose) != len(joints):
+        yield f"rest_pose: {len(driver.rest_pose)} values for {len(joints)} joints"
+    for name, trained in contract.gains.items():
+        used = tuple(driver.gains.get(name, ()))
+        if len(used) != len(trained):
+            yield f"gains '{name}': policy {len(trained)} values, robot {len(used)}"
+            continue
+        for joint, mine, theirs in zip(joints, trained, used, strict=False):
+            if abs(mine - theirs) > _GAIN_TOLERANCE * max(abs(mine), abs(theirs)):
+                yield f"gains '{name}' of {joint}: policy {mine:g}, robot {theirs:g}"
+
+
+def _supervisor_differences(contract: Contract, driver: Driver) -> Iterator[str]:
     """What the supervisor watches, whatever the policy looks at."""
-    named = {s.name for s in contract.signals}
-    for name in (n for n in STATE_SIGNALS if n not in named):
+    named, offered = {s.name for s in contract.signals}, {s.name: s for s in driver.signals}
+    for name in (n for n in state_signals(driver) if n not in named):
         if name not in offered:
             yield f"signal '{name}' is not provided; the supervisor needs it, even if the policy does not"
-        else:
+        elif name in FLIGHT_SIGNALS:
             yield from _signal_differences(FLIGHT_SIGNALS[name], offered[name], "supervisor")
     if BATTERY_SIGNAL in offered and BATTERY_SIGNAL not in named:
         yield from _signal_differences(Signal(BATTERY_SIGNAL, (1,), "V"), offered[BATTERY_SIGNAL], "supervisor")

@@ -9,7 +9,7 @@ from typing import Any
 from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.hardware.control_loop import LoopConfig
 from robot_rl.hardware.parameters import check_settings, setting, settings_of
-from robot_rl.hardware.setpoints import ReferenceLimits
+from robot_rl.hardware.setpoints import ReferenceLimits, VelocityLimits
 from robot_rl.hardware.supervisor_config import SupervisorConfig
 
 
@@ -22,10 +22,11 @@ class NodeSettings:
     driver_options: str = setting("", "settings of the driver as name=value, separated by commas")
     world_frame: str = setting("world", "frame_id of odometry, goals and references")
     body_frame: str = setting("base_link", "frame_id of the robot's body")
-    state_rate: float = setting(50.0, "IMU, odometry and battery messages per second", 1.0, 500.0)
-    landing_grace: float = setting(4.0, "seconds for landing when told to end; then the motors stop", 0.0, 60.0)
+    state_rate: float = setting(50.0, "messages of joints, IMU, odometry and battery per second", 1.0, 500.0)
+    landing_grace: float = setting(8.0, "seconds for landing or lying down when told to end; then rest", 0.0, 60.0)
     loop: LoopConfig = field(default_factory=LoopConfig)
     reference: ReferenceLimits = field(default_factory=ReferenceLimits)
+    velocity: VelocityLimits = field(default_factory=VelocityLimits)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
 
     def __post_init__(self) -> None:

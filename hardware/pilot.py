@@ -1,6 +1,4 @@
-"""What people and planners may ask of a flying robot, from any thread: each request is answered with yes, or no and
-why.
-"""
+"""What people and planners may ask of a robot, from any thread: each request is answered with yes, or no and why."""
 
 from __future__ import annotations
 
@@ -10,29 +8,43 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from robot_rl.errors import ConfigError
 from robot_rl.hardware.clock import Clock
+from robot_rl.hardware.flying import Flying
+from robot_rl.hardware.jointed import Jointed
 from robot_rl.hardware.reference import FlightReference
 from robot_rl.hardware.setpoints import FigureEight, ReferenceLimits, StreamedPoint
 from robot_rl.hardware.supervisor import Answer, Supervisor, Transition
 
 
 class Pilot:
-    """Requests to one supervisor and one reference. The lock is the control loop's; it is never held for long.
+    """Requests to one supervisor and its robot. The lock is the control loop's; it is never held for long.
 
-    Attributes:
-        reference: the reference generator, moved on by the control loop.
+    A request that this kind of robot does not know, a goal for one that walks for example, is refused.
     """
 
-    def __init__(self, supervisor: Supervisor, limits: ReferenceLimits, clock: Clock, lock: threading.Lock) -> None:
-        self._supervisor, self._limits, self._clock, self._lock = supervisor, limits, clock, lock
-        self.reference = FlightReference(limits)
+    def __init__(self, supervisor: Supervisor, kind: Flying | Jointed, clock: Clock, lock: threading.Lock) -> None:
+        self._supervisor, self._kind, self._clock, self._lock = supervisor, kind, clock, lock
         self._link_time: float | None = None
         self._reported = 0
+
+    @property
+    def reference(self) -> FlightReference:
+        """The reference of a flying robot, moved on by the control loop. Raises ConfigError for another robot."""
+        if isinstance(self._kind, Flying):
+            return self._kind.reference
+        raise ConfigError("a robot with joints follows velocities, not positions")
+
+    @property
+    def flies(self) -> bool:
+        """Whether it takes off and follows positions; otherwise it stands up and follows velocities."""
+        return isinstance(self._kind, Flying)
 
     def heartbeat(self) -> None:
         """The operator's heartbeat. From the first one on, silence while armed or flying means that the link is lost.
 
-        Streamed set-points count as heartbeats; single goals do not, for nobody has to follow them by more.
+        Streamed set-points count as heartbeats; single goals and velocities do not: they end, or time out, by
+        themselves.
         """
         self._link_time = self._clock.now()
 
@@ -57,18 +69,34 @@ class Pilot:
         with self._lock:
             return self._supervisor.disarm(self._clock.now())
 
-    def take_off(self) -> Answer:
-        """See `Supervisor.take_off`."""
+    def rise(self) -> Answer:
+        """Take off or stand up, see `Supervisor.rise`."""
         with self._lock:
-            return self._supervisor.take_off(self._clock.now())
+            return self._supervisor.rise(self._clock.now())
+
+    def descend(self, cause: str = "requested") -> Answer:
+        """Land or lie down, see `Supervisor.descend`."""
+        with self._lock:
+            return self._supervisor.descend(self._clock.now(), cause)
+
+    def take_off(self) -> Answer:
+        """ARMED → TAKING_OFF."""
+        return self.rise() if self.flies else Answer(False, "this robot does not fly; it can stand up")
 
     def land(self, cause: str = "requested") -> Answer:
-        """See `Supervisor.land`."""
-        with self._lock:
-            return self._supervisor.land(self._clock.now(), cause)
+        """TAKING_OFF or FLYING → LANDING."""
+        return self.descend(cause) if self.flies else Answer(False, "this robot does not fly; it can lie down")
+
+    def stand_up(self) -> Answer:
+        """ARMED → STANDING_UP."""
+        return Answer(False, "this robot flies; it can take off") if self.flies else self.rise()
+
+    def lie_down(self, cause: str = "requested") -> Answer:
+        """STANDING_UP or RUNNING → LYING_DOWN."""
+        return Answer(False, "this robot flies; it can land") if self.flies else self.descend(cause)
 
     def emergency_stop(self, cause: str = "emergency stop") -> Answer:
-        """Motors idle from the next tick on, from any state."""
+        """Rotors idle, joints damped from the next tick on, from any state."""
         with self._lock:
             return self._supervisor.emergency_stop(self._clock.now(), cause)
 
@@ -78,7 +106,7 @@ class Pilot:
         if wanted is None:
             return Answer(False, f"goal {list(pos_w)} m, yaw {yaw} rad: must be finite")
         with self._lock:
-            allowed = self._supervisor.accepts_goals()
+            allowed = self._follows_positions()
             if not allowed.accepted:
                 return allowed
             goal = self.reference.go_to(wanted[:3], yaw)
@@ -101,12 +129,14 @@ class Pilot:
         if values is None:
             return Answer(False, "a set-point needs 3 + 3 + 3 finite numbers and a finite yaw")
         speed, acceleration = float(np.linalg.norm(values[3:6])), float(np.linalg.norm(values[6:9]))
-        refusal = self._too_fast(speed, acceleration)
+        if not self.flies:
+            return self._follows_positions()
+        refusal = self._too_fast(self.reference.limits, speed, acceleration)
         if refusal:
             return Answer(False, refusal)
         x, y, z, vx, vy, vz, ax, ay, az, _ = values.tolist()
         with self._lock:
-            allowed = self._supervisor.accepts_goals()
+            allowed = self._follows_positions()
             if allowed.accepted:
                 point = StreamedPoint((x, y, z), (vx, vy, vz), (ax, ay, az))
                 self.reference.stream(point, yaw, min(max(age, 0.0), point.horizon))
@@ -115,20 +145,35 @@ class Pilot:
     def figure_eight(self, period: float = 5.5, size: float = 1.0) -> Answer:
         """Fly figure-eights around the present reference until something else is asked for. Raises ConfigError."""
         with self._lock:
-            allowed = self._supervisor.accepts_goals()
+            allowed = self._follows_positions()
             if not allowed.accepted:
                 return allowed
             x, y, z = self.reference.current.pos_w.tolist()
             path = FigureEight((x, y, z), period, size)
             reach = np.array([size, 0.5 * size, 0.0])
             low, high = self.reference.current.pos_w - reach, self.reference.current.pos_w + reach
-            if np.any(low < self._limits.box_lower) or np.any(high > self._limits.box_upper):
+            if np.any(low < self.reference.limits.box_lower) or np.any(high > self.reference.limits.box_upper):
                 return Answer(False, f"a figure-eight of size {size:g} m around ({x:.2f}, {y:.2f}) m leaves the box")
-            refusal = self._too_fast(path.peak_speed, path.peak_acceleration)
+            refusal = self._too_fast(self.reference.limits, path.peak_speed, path.peak_acceleration)
             if refusal:
                 return Answer(False, refusal)
             self.reference.follow(path)
             return Answer(True, "flying figure-eights")
+
+    def walk(self, forward: float, sideways: float = 0.0, yaw_rate: float = 0.0) -> Answer:
+        """Walk with these velocities in the robot's heading frame, m/s, m/s, rad/s; repeat it before it times out."""
+        wanted = _finite((forward, sideways, yaw_rate), 3)
+        if wanted is None:
+            return Answer(False, f"velocity {(forward, sideways, yaw_rate)}: must be finite")
+        with self._lock:
+            if not isinstance(self._kind, Jointed):
+                return Answer(False, "this robot flies: it follows positions, not velocities")
+            allowed = self._supervisor.accepts_goals()
+            if not allowed.accepted:
+                return allowed
+            taken = self._kind.reference.walk(*wanted.tolist())
+        cut = not np.allclose(taken, wanted)
+        return Answer(True, f"velocity beyond its limits, taken: {np.round(taken, 3).tolist()}" if cut else "walking")
 
     def new_transitions(self) -> list[Transition]:
         """Changes of state since the last call, at most the last 100."""
@@ -138,8 +183,13 @@ class Pilot:
         self._reported = count
         return kept[len(kept) - fresh :]
 
-    def _too_fast(self, speed: float, acceleration: float) -> str:
-        limits = self._limits
+    def _follows_positions(self) -> Answer:
+        if not self.flies:
+            return Answer(False, "a robot with joints follows velocities, not positions")
+        return self._supervisor.accepts_goals()
+
+    @staticmethod
+    def _too_fast(limits: ReferenceLimits, speed: float, acceleration: float) -> str:
         if speed > limits.max_path_speed:
             return f"speed {speed:.2f} m/s exceeds max_path_speed {limits.max_path_speed:g} m/s"
         highest = limits.max_path_acceleration

@@ -1,7 +1,7 @@
 """ROS 2 lifecycle node around one control loop: messages in and out; nothing in here is part of the control itself.
 
 configure: load the policy, replay its golden vectors, compare it with the driver; activate: connect and start the loop;
-deactivate: land, then idle. Topics, services and parameters are described in docs/run_on_a_robot.md.
+deactivate: land or lie down, then rest. Topics, services and parameters are described in docs/run_on_a_robot.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -26,7 +26,7 @@ from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
-from sensor_msgs.msg import BatteryState, Imu
+from sensor_msgs.msg import BatteryState, Imu, JointState
 from std_msgs.msg import Empty, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -36,9 +36,11 @@ from robot_rl.hardware import ros_messages as messages
 from robot_rl.hardware.control_loop import ControlLoop
 from robot_rl.hardware.driver_choice import make_driver
 from robot_rl.hardware.ending import Ending
+from robot_rl.hardware.jointed import ATTITUDE_SIGNALS, JOINT_KIND, JOINT_SIGNALS
 from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS
 from robot_rl.hardware.node_settings import NodeSettings
 from robot_rl.hardware.parameters import Setting, settings_of, with_values
+from robot_rl.hardware.setpoints import Setpoint, VelocitySetpoint
 from robot_rl.hardware.supervisor import Answer
 from robot_rl.policy import Policy
 
@@ -69,13 +71,19 @@ class RobotNode(LifecycleNode):
             if not settings.policy:
                 raise ConfigError("parameter 'policy' is empty: give it the path of a policy file")
             policy = Policy.load(settings.policy)
-            driver = make_driver(settings.driver, settings.driver_options)
+            driver = make_driver(settings.driver, settings.driver_options, robot=policy.contract.robot)
             self._loop = ControlLoop(
-                driver, policy, supervisor=settings.supervisor, reference=settings.reference, config=settings.loop
+                driver,
+                policy,
+                supervisor=settings.supervisor,
+                reference=settings.reference,
+                velocity=settings.velocity,
+                config=settings.loop,
             )
         except Exception as error:  # rclpy would swallow what is not caught here
             self.get_logger().error(f"configure refused: {_told(error)}")
             return _FAILURE
+        self._joint_names = next((c.elements for c in driver.commands if c.kind == JOINT_KIND), ())
         self._hardware = f"{driver.robot} ({driver.name})"
         self._frames = settings.world_frame, settings.body_frame
         self._period = 1.0 / settings.state_rate
@@ -83,7 +91,7 @@ class RobotNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Connect to the robot and start the control loop; the motors stay idle until armed and told to take off."""
+        """Connect to the robot and start the loop; the motors stay at rest until armed and told to get up."""
         assert self._loop is not None
         try:
             self._loop.start()
@@ -98,7 +106,7 @@ class RobotNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Land if in the air, then idle and disconnect."""
+        """Land or lie down, then rest and disconnect."""
         self._end_loop(land=True)
         return super().on_deactivate(state)
 
@@ -109,12 +117,12 @@ class RobotNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Land if in the air, then idle motors, from any state."""
+        """Land or lie down, then rest, from any state."""
         self._end_loop(land=True)
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Idle motors, and forget policy and driver: the node is unconfigured afterwards."""
+        """Rest at once, and forget policy and driver: the node is unconfigured afterwards."""
         self._end_loop(land=False)
         self._loop = None
         return _OK
@@ -124,14 +132,14 @@ class RobotNode(LifecycleNode):
         return with_values(NodeSettings(), {name: self._value(name) for name in self._settings})
 
     def end(self, hurry: Callable[[], bool], spin: Callable[[], None]) -> None:
-        """Land for at most `landing_grace` s, or until `hurry()`; then idle. For the end of the process.
+        """Land or lie down for at most `landing_grace` s, or until `hurry()`; then rest. For the end of the process.
 
         `spin` is called meanwhile: people still see what happens and can still stop the motors.
         """
         if self._loop is not None:
             deadline = time.monotonic() + float(self._value("landing_grace"))
-            self._loop.pilot.land("the node is ending")
-            while self._loop.snapshot.state.airborne and time.monotonic() < deadline and not hurry():
+            self._loop.pilot.descend("the node is ending")
+            while self._loop.snapshot.state.moving and time.monotonic() < deadline and not hurry():
                 spin()
         self._end_loop(land=False)
 
@@ -141,12 +149,15 @@ class RobotNode(LifecycleNode):
 
         self._odometry = publish(Odometry, "odom", messages.STATE_QOS)
         self._setpoint = publish(Odometry, "setpoint", messages.STATE_QOS)
+        self._velocity = publish(TwistStamped, "velocity_setpoint", messages.STATE_QOS)
+        self._joints = publish(JointState, "joint_states", messages.STATE_QOS)
         self._imu = publish(Imu, "imu", messages.STATE_QOS)
         self._battery = publish(BatteryState, "battery", messages.STATE_QOS)
         self._diagnostics = publish(DiagnosticArray, "/diagnostics", messages.EVENT_QOS)
         self._state_publisher = self.create_publisher(String, "state", messages.LATCHED_QOS)
         group = self._group
         self.create_subscription(PoseStamped, "goal_pose", self._on_goal, messages.EVENT_QOS, callback_group=group)
+        self.create_subscription(Twist, "cmd_vel", self._on_velocity, messages.REFERENCE_QOS, callback_group=group)
         self.create_subscription(Empty, "heartbeat", self._on_heartbeat, messages.SENSOR_QOS, callback_group=group)
         self.create_subscription(
             MultiDOFJointTrajectory, "reference", self._on_reference, messages.REFERENCE_QOS, callback_group=group
@@ -155,6 +166,8 @@ class RobotNode(LifecycleNode):
         self._serve(SetBool, "arm", arm)
         self._serve(Trigger, "take_off", lambda _, pilot: pilot.take_off())
         self._serve(Trigger, "land", lambda _, pilot: pilot.land())
+        self._serve(Trigger, "stand_up", lambda _, pilot: pilot.stand_up())
+        self._serve(Trigger, "lie_down", lambda _, pilot: pilot.lie_down())
         self._serve(Trigger, "emergency_stop", lambda _, pilot: pilot.emergency_stop("emergency stop service"))
         self._serve(Trigger, "figure_eight", lambda _, pilot: pilot.figure_eight())
 
@@ -189,6 +202,11 @@ class RobotNode(LifecycleNode):
                 lambda: loop.pilot.stream(*messages.checked_reference(message, self._frames[0]), age), "reference"
             )
 
+    def _on_velocity(self, message: Twist) -> None:
+        loop = self._running()
+        if loop is not None:
+            self._follow(lambda: loop.pilot.walk(*messages.checked_velocity(message)), "cmd_vel")
+
     def _on_heartbeat(self, _: Empty) -> None:
         loop = self._running()
         if loop is not None:
@@ -207,15 +225,22 @@ class RobotNode(LifecycleNode):
     def _publish_state(self) -> None:
         loop = self._running()
         now = None if loop is None else loop.snapshot
-        if now is None or not all(name in now.signals for name in STATE_SIGNALS):
+        if now is None or not now.stamps:
             return
-        measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - now.stamps["base_pos_w"]))
-        stamp = Time(nanoseconds=max(measured, 0)).to_msg()
-        self._odometry.publish(messages.odometry_message(now.signals, stamp, *self._frames))
-        self._imu.publish(messages.imu_message(now.signals, stamp, self._frames[1]))
-        if now.setpoint is not None:
-            self._setpoint.publish(messages.setpoint_message(now.setpoint, stamp, self._frames[0]))
-        if BATTERY_SIGNAL in now.signals:
+        measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - min(now.stamps.values())))
+        stamp, (world, body) = Time(nanoseconds=max(measured, 0)).to_msg(), self._frames
+        known = now.signals.keys()
+        if known >= set(STATE_SIGNALS):
+            self._odometry.publish(messages.odometry_message(now.signals, stamp, world, body))
+        if known >= set(ATTITUDE_SIGNALS):
+            self._imu.publish(messages.imu_message(now.signals, stamp, body))
+        if self._joint_names and known >= set(JOINT_SIGNALS):
+            self._joints.publish(messages.joint_message(now.signals, self._joint_names, stamp))
+        if isinstance(now.setpoint, Setpoint):
+            self._setpoint.publish(messages.setpoint_message(now.setpoint, stamp, world))
+        if isinstance(now.setpoint, VelocitySetpoint):
+            self._velocity.publish(messages.velocity_message(now.setpoint, stamp, body))
+        if BATTERY_SIGNAL in known:
             self._battery.publish(messages.battery_message(float(now.signals[BATTERY_SIGNAL][0]), stamp))
 
     def _publish_diagnostics(self) -> None:
@@ -289,7 +314,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM: the first one lands, a second one stops the motors at once."""
+    """Run the node until SIGINT or SIGTERM: the first one brings the robot down, a second one stops it at once."""
     ending = Ending()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Twist
+from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import BatteryState, Imu
+from sensor_msgs.msg import BatteryState, Imu, JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
 from robot_rl.errors import RobotRlError
 from robot_rl.hardware.control_loop import Snapshot
 from robot_rl.hardware.loop_stats import LoopStats
-from robot_rl.hardware.monitors import yaw
-from robot_rl.hardware.setpoints import Setpoint, Vector
-from robot_rl.hardware.supervisor_config import FlightState
+from robot_rl.hardware.monitors import to_body, yaw
+from robot_rl.hardware.setpoints import Setpoint, Vector, VelocitySetpoint
+from robot_rl.hardware.supervisor_config import RobotState
 from robot_rl.protocols import Array
 from robot_rl.signals import quat_wxyz_to_xyzw, quat_xyzw_to_wxyz
 
@@ -46,7 +46,7 @@ def odometry_message(signals: Mapping[str, Array], stamp: Time, world: str, body
     quat = signals["base_quat_wxyz"]
     _fill(message.pose.pose.position, signals["base_pos_w"])
     message.pose.pose.orientation = _quaternion(quat)
-    _fill(message.twist.twist.linear, _to_body(quat, signals["base_lin_vel_w"]))
+    _fill(message.twist.twist.linear, to_body(quat, signals["base_lin_vel_w"]))
     _fill(message.twist.twist.angular, signals["base_ang_vel_b"])
     return message
 
@@ -58,6 +58,25 @@ def setpoint_message(setpoint: Setpoint, stamp: Time, world: str) -> Odometry:
     _fill(message.pose.pose.position, setpoint.pos_w)
     message.pose.pose.orientation = yaw_quaternion(setpoint.yaw)
     _fill(message.twist.twist.linear, setpoint.lin_vel_w)
+    return message
+
+
+def velocity_message(setpoint: VelocitySetpoint, stamp: Time, body: str) -> TwistStamped:
+    """What a walking robot is asked for now, in its own frame."""
+    message = TwistStamped()
+    message.header.stamp, message.header.frame_id = stamp, body
+    message.twist.linear.x, message.twist.linear.y = (float(v) for v in setpoint.lin_vel_b)
+    message.twist.angular.z = setpoint.yaw_rate
+    return message
+
+
+def joint_message(signals: Mapping[str, Array], names: Sequence[str], stamp: Time) -> JointState:
+    """Measured positions and velocities in the order of `names`, the robot's own."""
+    message = JointState()
+    message.header.stamp = stamp
+    message.name = list(names)
+    message.position = [float(v) for v in signals["joint_pos"]]
+    message.velocity = [float(v) for v in signals["joint_vel"]]
     return message
 
 
@@ -92,7 +111,7 @@ def diagnostics_message(
     """Loop timing, ages, interventions and the supervisor's view of one second."""
     status = DiagnosticStatus()
     status.name, status.hardware_id = f"{name}: control loop", hardware
-    if snapshot.failure or snapshot.state is FlightState.FAULT:
+    if snapshot.failure or snapshot.state is RobotState.FAULT:
         status.level = DiagnosticStatus.ERROR
     elif snapshot.active or stats.missed or stats.interventions:
         status.level = DiagnosticStatus.WARN
@@ -156,6 +175,15 @@ def checked_reference(
     return position, velocity, acceleration, _checked_yaw(transform.rotation)
 
 
+def checked_velocity(message: Twist) -> tuple[float, ...]:
+    """Forward and sideways m/s and yaw rate rad/s; the rest of a Twist means nothing to a walking robot.
+
+    Raises:
+        MessageRejected: a number that is not finite.
+    """
+    return _finite("velocity", (message.linear.x, message.linear.y, message.angular.z))
+
+
 def yaw_quaternion(angle: float) -> Quaternion:
     """A turn about the world's z."""
     return Quaternion(w=math.cos(0.5 * angle), x=0.0, y=0.0, z=math.sin(0.5 * angle))
@@ -202,11 +230,3 @@ def _fill(message: object, values: Vector | Array) -> None:
 def _quaternion(quat_wxyz: Array) -> Quaternion:
     x, y, z, w = (float(v) for v in quat_wxyz_to_xyzw(quat_wxyz))
     return Quaternion(x=x, y=y, z=z, w=w)
-
-
-def _to_body(quat_wxyz: Array, vector_w: Array) -> Vector:
-    """Rotate (3,) from the world into the body frame."""
-    q, v = quat_wxyz.astype(np.float64), vector_w.astype(np.float64)
-    axis = -q[1:]
-    turned = np.cross(axis, v)
-    return v + 2.0 * (q[0] * turned + np.cross(axis, turned))

@@ -1,4 +1,4 @@
-"""What a flight policy is asked to follow: limits, set-points and the paths they are sampled from.
+"""What a policy is asked to follow: limits, set-points and the paths they are sampled from.
 
 Pure data and geometry; the generator that moves between them without a jump is in `reference.py`.
 """
@@ -40,6 +40,36 @@ class Setpoint:
             "target_lin_acc_w": self.lin_acc_w.astype(np.float32),
             "target_yaw": np.array([self.yaw], np.float32),
         }
+
+
+@dataclass(frozen=True)
+class VelocitySetpoint:
+    """What a walking robot is asked for in its own heading frame: forward and sideways (2,) m/s, turning rad/s."""
+
+    lin_vel_b: Vector
+    yaw_rate: float
+
+    def signals(self) -> dict[str, NDArray[np.float32]]:
+        """The same under the signal names a policy knows; shapes (2,), (1,)."""
+        return {
+            "command_lin_vel_b": self.lin_vel_b.astype(np.float32),
+            "command_yaw_rate": np.array([self.yaw_rate], np.float32),
+        }
+
+
+@dataclass(frozen=True)
+class VelocityLimits:
+    """Limits of what a walking robot is asked for; a request beyond them is cut to them."""
+
+    max_forward: float = setting(1.0, "speed forward and backward in m/s", 0.0, 10.0)
+    max_sideways: float = setting(0.6, "speed to the left and right in m/s", 0.0, 10.0)
+    max_yaw_rate: float = setting(1.0, "turning rate in rad/s", 0.0, 10.0)
+    max_acceleration: float = setting(2.0, "change of the asked speed in m/s^2", 0.1, 100.0)
+    max_yaw_acceleration: float = setting(4.0, "change of the asked turning rate in rad/s^2", 0.1, 100.0)
+    timeout: float = setting(0.5, "seconds after which a velocity that is not repeated becomes zero", 0.05, 10.0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)

@@ -13,26 +13,30 @@ from robot_rl.errors import ConfigError
 from robot_rl.hardware.parameters import check_settings, setting
 
 
-class FlightState(Enum):
-    """Motors may turn only in `TAKING_OFF`, `FLYING` and `LANDING`."""
+class RobotState(Enum):
+    """Motors may push only while `moving`; those three states have names of their own for flight and for joints."""
 
     DISARMED = "disarmed"
     ARMED = "armed"
     TAKING_OFF = "taking_off"
     FLYING = "flying"
     LANDING = "landing"
+    STANDING_UP = "standing_up"
+    RUNNING = "running"
+    LYING_DOWN = "lying_down"
     FAULT = "fault"
 
     @property
-    def airborne(self) -> bool:
-        return self in (FlightState.TAKING_OFF, FlightState.FLYING, FlightState.LANDING)
+    def moving(self) -> bool:
+        return self not in (RobotState.DISARMED, RobotState.ARMED, RobotState.FAULT)
 
 
 class Reaction(IntEnum):
-    """What follows from a condition while airborne, weakest first.
+    """What follows from a condition while moving, weakest first.
 
-    IGNORE: nothing. WARN: it is reported. LAND: the state becomes LANDING and goals are refused. IDLE: the motors stop
-    at once and the state becomes FAULT until somebody disarms. On the ground LAND and IDLE conditions forbid arming.
+    IGNORE: nothing. WARN: it is reported. LAND: the robot lands, or stands still and lies down, and goals are refused.
+    IDLE: rotors stop and joints are damped at once, and the state becomes FAULT until somebody disarms. At rest LAND
+    and IDLE conditions forbid arming.
     """
 
     IGNORE = 0
@@ -58,6 +62,17 @@ class Reactions:
     box_far: str = setting("idle", "position outside the fence by more than fence_margin", choices=_ACTING)
     tracking: str = setting(
         "land", "distance to the reference above max_tracking_error for longer than confirm_time", choices=_ANY
+    )
+    joint_limit: str = setting(
+        "idle", "a joint beyond its limit by more than joint_margin for longer than confirm_time", choices=_REPORTED
+    )
+    joint_speed: str = setting(
+        "idle", "a joint faster than max_joint_speed for longer than confirm_time", choices=_REPORTED
+    )
+    pose: str = setting(
+        "idle",
+        "standing up, a joint further than max_pose_error from its target for longer than confirm_time",
+        choices=_REPORTED,
     )
     bad_signal: str = setting(
         "warn",
@@ -91,8 +106,10 @@ class Reactions:
     driver_failure: str = setting(
         "idle", "the driver could not be written to for longer than driver_hold", choices=_CUT
     )
-    take_off_timeout: str = setting("land", "take-off takes longer than take_off_time", choices=_ACTING)
-    landing_timeout: str = setting("idle", "landing takes longer than landing_time", choices=_REPORTED)
+    take_off_timeout: str = setting(
+        "land", "take-off, or standing up, takes longer than take_off_time", choices=_ACTING
+    )
+    landing_timeout: str = setting("idle", "landing, or lying down, takes longer than landing_time", choices=_REPORTED)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -131,13 +148,29 @@ class SupervisorConfig:
     driver_hold: float = setting(0.05, "seconds for which writing to the driver may fail", 0.0, 1.0)
     take_off_height: float = setting(0.5, "height above the ground in m after take-off", 0.1, 10.0)
     take_off_tolerance: float = setting(0.2, "distance to that height in m at which take-off is over", 0.02, 5.0)
-    take_off_time: float = setting(10.0, "longest take-off in s", 1.0, 120.0)
-    landing_time: float = setting(30.0, "longest landing in s", 1.0, 300.0)
+    take_off_time: float = setting(10.0, "longest take-off, or longest standing up, in s", 1.0, 120.0)
+    landing_time: float = setting(30.0, "longest landing, or longest lying down, in s", 1.0, 300.0)
     touch_depth: float = setting(
         0.12, "how far in m the reference must be below a resting vehicle that has landed", 0.02, 1.0
     )
     touch_speed: float = setting(0.15, "speed in m/s below which the vehicle rests", 0.01, 1.0)
     touch_time: float = setting(0.3, "seconds of rest that end a landing", 0.0, 5.0)
+    arm_tilt: float = setting(0.35, "largest tilt in rad at which the robot may be armed", 0.05, 3.2)
+    arm_distance: float = setting(
+        1.5, "robots with joints: largest distance in rad of a joint from the standing pose when arming", 0.1, 6.3
+    )
+    joint_margin: float = setting(0.15, "how far in rad a joint may be beyond its limit", 0.0, 1.0)
+    max_joint_speed: float = setting(25.0, "largest joint speed in rad/s", 1.0, 100.0)
+    max_joint_rate: float = setting(
+        3.0, "how fast in rad/s joint targets may change while standing up or lying down", 0.1, 10.0
+    )
+    max_pose_error: float = setting(0.8, "largest distance in rad from the target while standing up", 0.05, 3.0)
+    stand_time: float = setting(2.0, "seconds in which a robot with joints moves into its standing pose", 0.5, 20.0)
+    stand_tolerance: float = setting(
+        0.4, "largest distance in rad from the standing pose at which the policy may begin", 0.05, 2.0
+    )
+    settle_time: float = setting(1.0, "seconds in which the policy comes to a standstill before lying down", 0.0, 10.0)
+    lie_time: float = setting(3.0, "seconds in which a robot with joints lies down", 0.5, 30.0)
     reaction: Reactions = field(default_factory=Reactions)
 
     def __post_init__(self) -> None:

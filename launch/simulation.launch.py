@@ -1,4 +1,4 @@
-"""A simulated Crazyflie at real time: robot.launch.py with the driver `sim`.
+"""The robot that the policy is made for, simulated at real time: robot.launch.py with the driver `sim`.
 
 ros2 launch robot_rl simulation.launch.py policy:=/path/to/policy.onnx
 """

@@ -123,6 +123,26 @@ class Driver(Protocol):
         ...
 
 
+@runtime_checkable
+class JointDriver(Driver, Protocol):
+    """The driver of a robot whose joints follow position targets with stiffness and damping of their own.
+
+    Attributes:
+        gains: `stiffness`, `damping`: (J,) that the low level uses, N m/rad and N m s/rad; compared with the policy's.
+        rest_pose: (J,) rad, where the robot can do without stiffness: lying on its belly, for one that walks.
+    """
+
+    gains: Mapping[str, tuple[float, ...]]
+    rest_pose: tuple[float, ...]
+
+    def damp(self) -> None:
+        """Joints without stiffness but with damping, until the next `write`: the robot sinks, it does not drop.
+
+        `stop` must leave the joints like this as well, and so must the low level when nobody writes any more.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Reading:
     """Signals by name (SI units), each with the monotonic time in seconds at which it was measured."""

@@ -68,6 +68,16 @@ class TaskSpec:
         """
         return dataclasses.replace(self, options=overlay(self.options, overrides or {}))
 
+    def gains(self, changes: Mapping[str, Any] | None = None) -> dict[str, tuple[float, ...]]:
+        """PD gains that the low level must use, `stiffness` and `damping` per joint; empty for robots without joints.
+
+        Args:
+            changes: options of a run by dotted keys; `parameters` names the robot's parameter set.
+        """
+        parameter_set = (changes or {}).get("parameters", getattr(self.options, "parameters", None))
+        parameters = load("robot", self.robot).parameters(parameter_set)
+        return parameters.gains() if hasattr(parameters, "gains") else {}
+
     def make(self, num_envs: int, seed: int, device: str = "cpu") -> BatchedEnv:
         """Build the environment."""
         return _named(self.environment)(self, num_envs, seed, device)

@@ -47,5 +47,6 @@ def export(run: Path, output: Path) -> Path:
     return export_policy(
         output, observer=trained.observer, actor=trained.actor, action_map=trained.action_map, task=trained.task.name,
         robot=trained.task.robot, rate=rate_of(trained), safety=trained.task.safety,
+        gains=trained.task.gains(trained.info.get("task_changes")),
         example_signals=example_signals(trained, EXAMPLE_STEPS), provenance=provenance,
     )  # fmt: skip

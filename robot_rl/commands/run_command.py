@@ -1,4 +1,4 @@
-"""`robot-rl run`: fly a policy on a driver, without ROS, behind the same supervisor."""
+"""`robot-rl run`: run a policy on a driver, without ROS, behind the same supervisor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ HELP = "run a policy on a robot or on the simulated one, without ROS"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", type=Path)
     parser.add_argument("--driver", default="sim", help="robot-rl list driver, or package.module:NAME (default sim)")
-    parser.add_argument("--mission", default="hover", help="hover, figure-eight, figure-eight-fast, square")
+    parser.add_argument(
+        "--mission",
+        default="",
+        help="hover, figure-eight, figure-eight-fast, square; with joints: walk, velocity, stand",
+    )
+    parser.add_argument("--velocity", type=float, nargs=3, metavar=("FORWARD", "SIDEWAYS", "TURN"),
+                        help="walk with these m/s, m/s, rad/s: the mission `velocity`")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=10.0, help="time spent on the mission")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="settings such as supervisor.max_tilt=1.0, and driver.KEY=VALUE")  # fmt: skip
@@ -27,9 +33,12 @@ def main(arguments: argparse.Namespace) -> int:
     changes = parse_set(arguments.changes)
     driver = {k.removeprefix("driver."): v for k, v in changes.items() if k.startswith("driver.")}
     settings = {k: v for k, v in changes.items() if not k.startswith("driver.")}
+    mission = arguments.mission or ("velocity" if arguments.velocity else "")
+    forward, sideways, turn = arguments.velocity or (0.0, 0.0, 0.0)
     result = run_without_ros(
-        arguments.policy, arguments.driver, arguments.mission, arguments.seconds,
-        driver_options=driver, settings=settings, real_time=not arguments.fast_forward,
+        arguments.policy, arguments.driver, mission, arguments.seconds,
+        velocity=(forward, sideways, turn), driver_options=driver, settings=settings,
+        real_time=not arguments.fast_forward,
     )  # fmt: skip
     summary = result.summary()
     if arguments.json:
@@ -38,10 +47,11 @@ def main(arguments: argparse.Namespace) -> int:
         write_text(arguments.json, json.dumps(summary, indent=2))
     for line in summary["states"]:
         print(f"  {line}")
-    rmse = summary["rmse_m"]
+    position, velocity = summary["rmse_m"], summary["velocity_rmse_m_s"]
     print(
-        f"{summary['outcome']}; flown {summary['flown_s']:.1f} s"
-        + (f", RMSE {100 * rmse:.1f} cm" if rmse is not None else "")
+        f"{summary['outcome']}; {summary['flown_s']:.1f} s"
+        + (f", RMSE {100 * position:.1f} cm" if position is not None else "")
+        + (f", velocity RMSE {velocity:.2f} m/s" if velocity is not None else "")
     )
     loop = summary["loop"]
     print("loop: " + ", ".join(f"{k} {v:.4g}" for k, v in loop.items()))

@@ -14,8 +14,9 @@ TOLERANCE = 2e-6  # of each command's range
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", type=Path)
-    parser.add_argument("--target", action="append", dest="targets", choices=("host", "cortex-m4", "rv32"),
-                        help="repeatable; default host")  # fmt: skip
+    parser.add_argument("--target", action="append", dest="targets", metavar="TARGET",
+                        help="host, cortex-m4, cortex-m7, rv32 or a board (robot-rl list board); repeatable; "
+                             "default host")  # fmt: skip
     parser.add_argument("--run", type=Path, help="run folder of this policy: PyTorch is compared too")
     parser.add_argument("--states", type=int, default=1000, help="fresh states from simulated flights (default 1000)")
     parser.add_argument("--seed", type=int, default=1)

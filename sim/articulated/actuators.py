@@ -1,33 +1,18 @@
-"""From joint targets to joint torques: the PD loop of the drive, its torque–speed line, or a model of your own.
-
-`pd_torque` is written for any array namespace, so the simulated robot that runs without torch uses the same lines.
-"""
+"""From joint targets to joint torques: the PD loop of the drive (`drive.py`), or a model of your own."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
+from robot_rl.sim.articulated.drive import pd_torque
 
 if TYPE_CHECKING:
     from robot_rl.sim.articulated.jointed_robot import JointedRobot
-
-
-def pd_torque(xp: Any, target: Any, pos: Any, vel: Any, kp: Any, kd: Any, limit: Any, stall: Any, no_load: Any) -> Any:
-    """What a drive gives that is asked for kp·(target − pos) − kd·vel; every argument (…, J), SI units.
-
-    Below `limit` at any speed, and in the direction of motion below the line from `stall` torque at rest to zero at
-    the `no_load` speed, as a DC motor at its supply voltage.
-    """
-    wanted = kp * (target - pos) - kd * vel
-    share = vel / no_load
-    upper = xp.clip(xp.minimum(limit, stall * (1 - share)), 0.0, None)
-    lower = xp.clip(xp.maximum(-limit, -stall * (1 + share)), None, 0.0)
-    return xp.minimum(xp.maximum(wanted, lower), upper)
 
 
 class ActuatorModel(Protocol):

@@ -35,6 +35,8 @@ class JointedRobot:
         friction: (J,) N m, dry friction.
         base: body that carries the robot, `""` for a robot that is bolted down.
         base_height: m above ground in `default_pose`, flat ground; 0 when bolted down.
+        rest_pose: (J,) rad, where the robot can do without stiffness: a walking robot lies on its belly; default: the
+            default pose.
         feet: names of the sites at the feet or finger tips.
         gripper: the last ones of `joints`, fingers of a gripper: they are no part of `joint_pos` and
             `joint_pos_target`; each gets its equal share of `gripper_width_target`.
@@ -55,6 +57,7 @@ class JointedRobot:
     no_load_speed: tuple[float, ...] = ()
     base: str = ""
     base_height: float = 0.0
+    rest_pose: tuple[float, ...] = ()
     feet: tuple[str, ...] = ()
     gripper: tuple[str, ...] = ()
     menagerie: str = ""
@@ -66,14 +69,21 @@ class JointedRobot:
         for name in ("stall_torque", "no_load_speed"):
             if not getattr(self, name):
                 object.__setattr__(self, name, (float("inf"),) * j)
+        if not self.rest_pose:
+            object.__setattr__(self, "rest_pose", self.default_pose)
         for name in (
-            "default_pose", "stiffness", "damping", "torque_limit", "armature", "friction", "stall_torque",
-            "no_load_speed",
+            "default_pose", "rest_pose", "stiffness", "damping", "torque_limit", "armature", "friction",
+            "stall_torque", "no_load_speed",
         ):  # fmt: skip
             if len(getattr(self, name)) != j:
                 raise ConfigError(f"{self.mjcf}: {name} has {len(getattr(self, name))} values for {j} joints")
         if self.gripper != self.joints[j - len(self.gripper) :]:
             raise ConfigError(f"{self.mjcf}: gripper = {self.gripper} must be the last of the joints {self.joints}")
+
+    def gains(self) -> dict[str, tuple[float, ...]]:
+        """What the low level follows `joint_pos_target` with: `stiffness` and `damping` of its joints, in its order."""
+        count = len(self.joints) - len(self.gripper)
+        return {"stiffness": self.stiffness[:count], "damping": self.damping[:count]}
 
     def path(self) -> Path:
         """The MJCF file."""

@@ -42,6 +42,9 @@ _SPEED = (30.1, 30.1, 20.06) * 4  # rad/s. Source: go1.urdf, velocity
 LOWER = (-0.863, -0.686, -2.818) * 4
 UPPER = (0.863, 4.501, -0.888) * 4
 
+# Lying on the belly, feet beside it. Source: unitree_sdk2, example go2_stand_example, last pose; Go1 and Go2 are alike.
+REST = (-0.35, 1.36, -2.65, 0.35, 1.36, -2.65, -0.5, 1.36, -2.65, 0.5, 1.36, -2.65)
+
 # Pose, gains and dry friction as MuJoCo Playground's Go1 tasks (2025), whose policies walk on the real robot.
 OWN = JointedRobot(
     mjcf="go1.xml",
@@ -57,6 +60,7 @@ OWN = JointedRobot(
     friction=(0.3, 0.3, 1.0) * 4,
     base="trunk",
     base_height=0.2945,
+    rest_pose=REST,
     feet=FEET,
     source="Unitree go1.urdf; GO-M8010-6 manual; MuJoCo Playground, Go1 joystick",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robot_rl.contract import Command
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
 from robot_rl.sim.robot_spec import RobotSpec
-from robot_rl.sim.robots.go1 import FEET, FULL_TORQUE_SPEED, GEAR, JOINTS, ROTOR_INERTIA, SIGNALS
+from robot_rl.sim.robots.go1 import FEET, FULL_TORQUE_SPEED, GEAR, JOINTS, REST, ROTOR_INERTIA, SIGNALS
 
 _TORQUE = (23.7, 23.7, 45.43) * 4  # N m. Source: go2_description.urdf, effort
 _SPEED = (30.1, 30.1, 15.7) * 4  # rad/s. Source: go2_description.urdf, velocity
@@ -30,6 +30,7 @@ OWN = JointedRobot(
     friction=(0.2,) * 12,
     base="base",
     base_height=0.3235,
+    rest_pose=REST,
     feet=FEET,
     source="Unitree go2_description.urdf; GO-M8010-6 manual; unitree_rl_lab, Go2",
 )

@@ -16,7 +16,7 @@ from robot_rl.errors import ContractMismatch, DriverError
 from robot_rl.hardware.clock import VirtualClock
 from robot_rl.hardware.control_loop import ControlLoop, LoopConfig
 from robot_rl.hardware.drivers.sim import SimDriver
-from robot_rl.hardware.supervisor_config import FlightState, SupervisorConfig
+from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
 from robot_rl.policy import Policy
 from robot_rl.signals import FLIGHT_SIGNALS, Signal
 
@@ -31,7 +31,7 @@ class _Bench:
         self.loop.connect()
         self.pilot = self.loop.pilot
 
-    def fly(self, seconds: float) -> FlightState:
+    def fly(self, seconds: float) -> RobotState:
         end = self.clock.now() + seconds
         while self.clock.now() < end:
             self.loop.tick()
@@ -42,7 +42,7 @@ class _Bench:
         self.fly(0.05)
         assert self.pilot.arm().accepted
         assert self.pilot.take_off().accepted
-        assert self.fly(4.0) is FlightState.FLYING
+        assert self.fly(4.0) is RobotState.FLYING
         return self
 
     @property
@@ -95,7 +95,7 @@ def test_take_off_goal_figure_eight_and_landing(policy):
         errors.append(np.linalg.norm(bench.position - bench.loop.snapshot.setpoint.pos_w))
     assert max(errors) < 0.3
     assert bench.pilot.land().accepted
-    assert bench.fly(10.0) is FlightState.DISARMED
+    assert bench.fly(10.0) is RobotState.DISARMED
     assert bench.position[2] == pytest.approx(0.0, abs=0.02)
     assert np.all(bench.driver.sent[-1] == 0.0)
     states = [t.after.value for t in bench.pilot.new_transitions()]
@@ -108,19 +108,19 @@ def test_a_goal_ten_metres_away_is_flown_to_gently_and_ends_at_the_box(policy):
     answer = bench.pilot.go_to((10.0, 0.0, 0.5))
     assert answer.accepted
     assert "box" in answer.message
-    assert bench.fly(6.0) is FlightState.FLYING
+    assert bench.fly(6.0) is RobotState.FLYING
     np.testing.assert_allclose(bench.position, [2.0, 0.0, 0.5], atol=0.05)
 
 
 @pytest.mark.parametrize(
     ("fault", "ends_in", "cause"),
     [
-        ("stale", FlightState.FAULT, "lost_signal"),
-        ("nan", FlightState.FAULT, "lost_signal: base_ang_vel_b"),
-        ("motor", FlightState.FAULT, "body_rate"),
-        ("read_error", FlightState.FAULT, "lost_signal"),
-        ("write_error", FlightState.FAULT, "driver_failure"),
-        ("battery", FlightState.DISARMED, "landed"),
+        ("stale", RobotState.FAULT, "lost_signal"),
+        ("nan", RobotState.FAULT, "lost_signal: base_ang_vel_b"),
+        ("motor", RobotState.FAULT, "body_rate"),
+        ("read_error", RobotState.FAULT, "lost_signal"),
+        ("write_error", RobotState.FAULT, "driver_failure"),
+        ("battery", RobotState.DISARMED, "landed"),
     ],
 )
 def test_faults_of_the_robot_end_in_the_documented_reaction(policy, fault, ends_in, cause):
@@ -149,12 +149,12 @@ def test_a_policy_that_fails_is_held_then_cut(policy, trouble):
     bench = _Bench(wrapped).airborne()
     last = bench.driver.sent[-1]
     wrapped.trouble = trouble
-    assert bench.fly(0.03) is FlightState.FLYING
+    assert bench.fly(0.03) is RobotState.FLYING
     np.testing.assert_array_equal(bench.driver.sent[-1], last)
     wrapped.trouble = None
-    assert bench.fly(1.0) is FlightState.FLYING  # a short failure is survived
+    assert bench.fly(1.0) is RobotState.FLYING  # a short failure is survived
     wrapped.trouble = trouble
-    assert bench.fly(0.5) is FlightState.FAULT
+    assert bench.fly(0.5) is RobotState.FAULT
     assert "policy_lost" in bench.loop.snapshot.cause
     assert np.all(bench.driver.sent[-1] == 0.0)
 
@@ -171,13 +171,13 @@ def test_a_policy_that_asks_for_too_much_gets_the_limit_and_is_counted(policy):
 
 def test_a_lost_link_lands_but_only_where_there_was_one(policy):
     bench = _Bench(policy).airborne()
-    assert bench.fly(3.0) is FlightState.FLYING
+    assert bench.fly(3.0) is RobotState.FLYING
     bench.pilot.heartbeat()
-    assert bench.fly(0.5) is FlightState.FLYING
-    assert bench.fly(1.0) is FlightState.LANDING
+    assert bench.fly(0.5) is RobotState.FLYING
+    assert bench.fly(1.0) is RobotState.LANDING
     assert "command_link" in bench.loop.snapshot.cause
     assert not bench.pilot.go_to((0.0, 0.0, 1.0)).accepted
-    assert bench.fly(8.0) is FlightState.DISARMED
+    assert bench.fly(8.0) is RobotState.DISARMED
     assert bench.pilot.arm().accepted  # by somebody who is there
 
 
@@ -201,7 +201,7 @@ def test_emergency_stop_in_flight_idles_at_once_and_needs_a_reset(policy):
     assert bench.pilot.emergency_stop().accepted
     bench.fly(0.01)
     assert np.all(bench.driver.sent[-1] == 0.0)
-    assert bench.fly(3.0) is FlightState.FAULT
+    assert bench.fly(3.0) is RobotState.FAULT
     assert bench.position[2] == pytest.approx(0.0, abs=0.02)
     assert not bench.pilot.arm().accepted
     assert bench.pilot.disarm().accepted
@@ -223,7 +223,7 @@ def test_a_defect_of_the_loop_leaves_idle_motors_and_says_so(policy):
     loop.connect()
     loop.run()
     assert "of the observer" in loop.snapshot.failure
-    assert loop.snapshot.state is FlightState.FAULT
+    assert loop.snapshot.state is RobotState.FAULT
     assert np.all(driver.sent[-1] == 0.0)
     with pytest.raises(DriverError, match="not connected"):
         driver.read()
@@ -263,10 +263,10 @@ def test_too_many_missed_ticks_in_flight_end_in_a_landing(policy):
     loop.connect()
 
     def script() -> bool:
-        if clock.now() > 0.2 and loop.snapshot.state is FlightState.DISARMED:
+        if clock.now() > 0.2 and loop.snapshot.state is RobotState.DISARMED:
             loop.pilot.arm()
             loop.pilot.take_off()
-        return loop.snapshot.state is FlightState.LANDING or clock.now() > 8.0
+        return loop.snapshot.state is RobotState.LANDING or clock.now() > 8.0
 
     loop.run(until=script)
     assert any("missed_ticks" in t.cause for t in loop.pilot.new_transitions())
@@ -331,9 +331,9 @@ def test_in_real_time_a_thread_flies_lands_on_stop_and_leaves_nothing_behind(pol
     _wait(lambda: "base_pos_w" in loop.snapshot.signals)
     assert loop.pilot.arm().accepted
     assert loop.pilot.take_off().accepted
-    _wait(lambda: loop.snapshot.state is FlightState.FLYING)
+    _wait(lambda: loop.snapshot.state is RobotState.FLYING)
     loop.stop(land=True)
-    assert loop.snapshot.state is FlightState.DISARMED
+    assert loop.snapshot.state is RobotState.DISARMED
     assert np.all(driver.sent[-1] == 0.0)
     assert (sys.getswitchinterval(), gc.isenabled()) == (interval, collecting)
     assert not any(t.name == "control_loop" for t in threading.enumerate())
@@ -369,7 +369,7 @@ def test_a_driver_that_hangs_is_stopped_by_the_second_thread(policy):
     driver.hang.set()
     assert driver.stopped.wait(20.0)
     driver.released.set()
-    _wait(lambda: loop.snapshot.state is FlightState.FAULT)
+    _wait(lambda: loop.snapshot.state is RobotState.FAULT)
     assert "no tick" in loop.snapshot.cause
     loop.stop()
 

@@ -21,7 +21,7 @@ from robot_rl.hardware.clock import VirtualClock
 from robot_rl.hardware.control_loop import ControlLoop
 from robot_rl.hardware.monitors import STATE_SIGNALS
 from robot_rl.hardware.setpoints import ReferenceLimits
-from robot_rl.hardware.supervisor_config import FlightState, SupervisorConfig
+from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
 from robot_rl.protocols import Array, Reading
 from robot_rl.signals import FLIGHT_SIGNALS, Signal
 
@@ -105,14 +105,14 @@ class Scene:
         self.loop.connect()
 
     @property
-    def state(self) -> FlightState:
+    def state(self) -> RobotState:
         return self.loop.snapshot.state
 
     @property
     def last(self) -> Array:
         return self.robot.writes[-1][ROTORS.name]
 
-    def ticks(self, count: int) -> FlightState:
+    def ticks(self, count: int) -> RobotState:
         for _ in range(count):
             self.loop.tick()
             self.clock.advance(self.loop.control_dt)
@@ -124,7 +124,7 @@ class Scene:
         assert self.loop.pilot.take_off().accepted
         for _ in range(600):
             self.robot.pos = self.loop.snapshot.setpoint.pos_w.tolist()
-            if self.ticks(1) is FlightState.FLYING:
+            if self.ticks(1) is RobotState.FLYING:
                 return self
         raise AssertionError(self.loop.snapshot.cause)
 
@@ -193,16 +193,16 @@ def _apply(scene: Scene, event: tuple[str, Any]) -> None:
         setattr(scene.robot, kind, value)
 
 
-def _check(scene: Scene, before: FlightState) -> None:
+def _check(scene: Scene, before: RobotState) -> None:
     sent = scene.last
     assert sent.shape == (4,) and sent.dtype == np.float32
     assert np.all(np.isfinite(sent))
     assert np.all((sent.astype(np.float64) >= ROTORS.lower) & (sent.astype(np.float64) <= ROTORS.upper))
     now = scene.loop.snapshot
-    if not now.state.airborne:
+    if not now.state.moving:
         np.testing.assert_array_equal(sent, ROTORS.idle)
     else:
-        assert before is not FlightState.FAULT  # only by disarming and arming
+        assert before is not RobotState.FAULT  # only by disarming and arming
         for name in STATE_SIGNALS:
             oldest = LIMITS.lost_factor * FLIGHT_SIGNALS[name].max_age
             assert now.time - now.stamps[name] <= oldest
@@ -223,19 +223,19 @@ def test_no_order_of_events_gets_past_the_supervisor(in_flight, events):
             scene.ticks(1)
             _check(scene, before)
             if event == ("request", ("emergency_stop",)):
-                assert scene.state is FlightState.FAULT
+                assert scene.state is RobotState.FAULT
     scene.robot.trouble = {"stop"}
     scene.loop.run(until=lambda: True)
     np.testing.assert_array_equal(scene.last, ROTORS.idle)
     assert scene.robot.stops == 1
-    assert scene.state in (FlightState.DISARMED, FlightState.FAULT)
+    assert scene.state in (RobotState.DISARMED, RobotState.FAULT)
 
 
 @pytest.mark.parametrize("stamp", [math.nan, math.inf, 1e9, None, "now"])
 def test_stamps_that_never_look_old_do_not_hide_a_dead_sensor(stamp):
     scene = Scene().flying()
     scene.robot.spoil = lambda r: Reading(r.signals, dict.fromkeys(r.stamps, stamp))
-    assert scene.ticks(40) is FlightState.FAULT
+    assert scene.ticks(40) is RobotState.FAULT
     assert "lost_signal" in scene.loop.snapshot.cause
 
 
@@ -246,7 +246,7 @@ def test_a_driver_that_fills_the_same_array_again_cannot_change_a_checked_sample
     scene.ticks(1)
     buffer.fill(np.nan)
     assert np.all(np.isfinite(scene.loop.snapshot.signals["base_pos_w"]))
-    assert scene.ticks(5) is FlightState.FLYING
+    assert scene.ticks(5) is RobotState.FLYING
     assert all(np.all(np.isfinite(seen["base_pos_w"])) for seen in scene.policy.seen)
 
 
@@ -267,15 +267,15 @@ def test_a_policy_starts_every_flight_from_its_initial_memory():
     pilot, resets = scene.loop.pilot, scene.policy.resets
     assert pilot.arm().accepted and pilot.take_off().accepted and pilot.land().accepted  # all within one tick
     scene.ticks(1)
-    assert scene.state is FlightState.LANDING
+    assert scene.state is RobotState.LANDING
     assert scene.policy.resets == resets + 1
 
 
 def test_a_lost_battery_reading_lands_but_never_cuts_the_motors():
     scene = Scene().flying()
     scene.robot.spoil = _spoiled("battery_voltage", [math.nan])
-    assert scene.ticks(99) is FlightState.FLYING
-    assert scene.ticks(30) is FlightState.LANDING
+    assert scene.ticks(99) is RobotState.FLYING
+    assert scene.ticks(30) is RobotState.LANDING
     assert "battery_voltage" in scene.loop.snapshot.cause
 
 
@@ -319,8 +319,8 @@ def test_a_robot_left_armed_or_in_flight_must_be_armed_anew():
     scene.ticks(3)
     assert scene.loop.pilot.arm().accepted
     scene.loop.run(until=lambda: True)
-    assert scene.state is FlightState.DISARMED
+    assert scene.state is RobotState.DISARMED
     scene = Scene().flying()
     scene.loop.run(until=lambda: True)
-    assert scene.state is FlightState.FAULT
+    assert scene.state is RobotState.FAULT
     np.testing.assert_array_equal(scene.last, ROTORS.idle)

@@ -79,6 +79,12 @@ def test_every_file_in_the_share_folder_exists(name):
         assert ROOT.joinpath(*(_text(p) for p in parts.elts[1:])).is_file()
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_no_launch_file_is_for_one_kind_of_robot_only(name):
+    text = (ROOT / "launch" / name).read_text().lower()
+    assert not [w for w in ("crazyflie", "quadrotor", "flight", "fly", "land", "leg", "walk") if f" {w}" in text]
+
+
 def test_every_parameter_a_launch_file_sets_is_declared_by_the_node():
     known = {s.name for s in settings_of(NodeSettings)} | {"use_sim_time"}
     tables = [n for c in _calls("robot.launch.py", "LifecycleNode") for n in ast.walk(c) if isinstance(n, ast.Dict)]
@@ -93,10 +99,9 @@ def _flat(values: dict, prefix: str = "") -> dict:
     return flat
 
 
-def test_the_parameter_file_holds_legal_values_of_the_right_type():
-    (parameters,) = (
-        v["ros__parameters"] for v in yaml.safe_load((ROOT / "config/robot_node.yaml").read_text()).values()
-    )
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("robot_node*.yaml")), ids=lambda p: p.name)
+def test_a_parameter_file_holds_legal_values_of_the_right_type(path):
+    (parameters,) = (v["ros__parameters"] for v in yaml.safe_load(path.read_text()).values())
     flat = _flat(parameters)
     assert flat
     defaults = {s.name: s.default for s in settings_of(NodeSettings)}

@@ -12,15 +12,16 @@ import pytest
 from pd_policy import write_pd_policy
 
 from robot_rl.errors import ConfigError, ContractError, ContractMismatch, UnknownName
-from robot_rl.hardware.run import MISSIONS, run_without_ros
-from robot_rl.hardware.supervisor_config import FlightState
+from robot_rl.hardware.missions import FLIGHTS
+from robot_rl.hardware.run import run_without_ros
+from robot_rl.hardware.supervisor_config import RobotState
 
 
-@pytest.mark.parametrize("mission", sorted(MISSIONS))
+@pytest.mark.parametrize("mission", sorted(FLIGHTS))
 def test_each_mission_is_flown_and_landed(pd_policy, mission):
     result = run_without_ros(pd_policy, mission=mission, seconds=5.0, real_time=False)
     assert result.success, result.outcome
-    assert result.state[-1] is FlightState.DISARMED
+    assert result.state[-1] is RobotState.DISARMED
     assert len(result.errors) > 200
     limit = 0.6 if mission.endswith("fast") else 0.2  # this controller is not made for the fast one
     assert result.summary()["rmse_m"] < limit
@@ -54,7 +55,7 @@ def test_a_fault_in_flight_ends_the_mission_with_its_cause(pd_policy, fault, wor
     result = run_without_ros(pd_policy, seconds=10.0, driver_options=options, real_time=False)
     assert not result.success
     assert words in result.outcome
-    assert result.state[-1] in (FlightState.FAULT, FlightState.DISARMED)
+    assert result.state[-1] in (RobotState.FAULT, RobotState.DISARMED)
 
 
 def test_a_robot_too_heavy_for_its_policy_does_not_leave_the_ground(pd_policy):
@@ -88,8 +89,12 @@ def test_a_missing_damaged_or_foreign_policy_is_refused(tmp_path):
     with pytest.raises(ContractError, match="nowhere"):
         run_without_ros(tmp_path / "nowhere.onnx")
     other = write_pd_policy(tmp_path / "other.onnx", robot="go1")
-    with pytest.raises(ContractMismatch, match="go1"):
+    with pytest.raises(ContractMismatch, match="joint_pos_target"):  # the simulated robot is the policy's
         run_without_ros(other)
+    with pytest.raises(ContractMismatch, match="go1"):
+        run_without_ros(other, driver_options={"robot": "crazyflie"})
+    with pytest.raises(UnknownName, match="crazyflie"):
+        run_without_ros(write_pd_policy(tmp_path / "third.onnx", robot="go9"))
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(other.read_bytes()[:-200])
     with pytest.raises(ContractError):
@@ -101,7 +106,7 @@ def _interrupt(times: int):
     left = [times]
 
     def on_progress(snapshot):
-        if snapshot.state in (FlightState.FLYING, FlightState.LANDING) and left[0]:
+        if snapshot.state in (RobotState.FLYING, RobotState.LANDING) and left[0]:
             left[0] -= 1
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -118,7 +123,7 @@ def test_a_signal_lands_and_a_second_one_idles_the_motors(pd_policy):
     result = run_without_ros(pd_policy, real_time=False, on_progress=_interrupt(2))
     assert not result.success
     assert "motors idle" in result.outcome
-    assert result.transitions[-1].after is FlightState.FAULT
+    assert result.transitions[-1].after is RobotState.FAULT
     assert signal.getsignal(signal.SIGTERM) is before
 
 

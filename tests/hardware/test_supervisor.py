@@ -16,12 +16,14 @@ from robot_rl.errors import ConfigError
 from robot_rl.hardware.monitors import Observation, tilt, usable_sample, yaw
 from robot_rl.hardware.setpoints import Setpoint
 from robot_rl.hardware.supervisor import Supervisor
-from robot_rl.hardware.supervisor_config import FlightState, Reaction, Reactions, SupervisorConfig
+from robot_rl.hardware.supervisor_config import Reaction, Reactions, RobotState, SupervisorConfig
 
 ROTORS = Command(
     "rotor_speed_target", "rotor_speed", "rad/s", ("a", "b", "c", "d"), (0.0,) * 4, (2272.6,) * 4, (0.0,) * 4
 )
 DT = 0.01
+JOINTED = ("joint_limit", "joint_speed", "pose")  # conditions of robots with joints, see test_jointed_supervisor.py
+STATES = [s for s in RobotState if s not in (RobotState.STANDING_UP, RobotState.RUNNING, RobotState.LYING_DOWN)]
 CONFIG = SupervisorConfig()
 
 
@@ -59,29 +61,29 @@ class _Flight:
         self.supervisor = Supervisor((ROTORS,), config)
         self.now = 0.0
 
-    def show(self, obs: Observation, seconds: float = DT) -> FlightState:
+    def show(self, obs: Observation, seconds: float = DT) -> RobotState:
         for _ in range(max(1, round(seconds / DT))):
             self.now += DT
             self.supervisor.watch(obs, self.now)
         return self.supervisor.state
 
-    def in_state(self, state: FlightState) -> _Flight:
+    def in_state(self, state: RobotState) -> _Flight:
         ground = _obs(_signals(base_pos_w=(0, 0, 0)), reference=_reference(0.0))
         self.show(ground)
-        if state is FlightState.DISARMED:
+        if state is RobotState.DISARMED:
             return self
         assert self.supervisor.arm(self.now).accepted
-        if state is FlightState.ARMED:
+        if state is RobotState.ARMED:
             return self
-        if state is FlightState.FAULT:
+        if state is RobotState.FAULT:
             self.supervisor.emergency_stop(self.now)
             return self
-        assert self.supervisor.take_off(self.now).accepted
-        if state is FlightState.TAKING_OFF:
+        assert self.supervisor.rise(self.now).accepted
+        if state is RobotState.TAKING_OFF:
             return self
-        assert self.show(_obs()) is FlightState.FLYING
-        if state is FlightState.LANDING:
-            assert self.supervisor.land(self.now).accepted
+        assert self.show(_obs()) is RobotState.FLYING
+        if state is RobotState.LANDING:
+            assert self.supervisor.descend(self.now).accepted
         assert self.supervisor.state is state
         return self
 
@@ -112,21 +114,21 @@ CONDITIONS: dict[str, tuple[Observation, float]] = {
     "driver_failure": (_obs(driver_error="no answer"), 0.1),
 }
 EXPECTED = {
-    Reaction.IGNORE: FlightState.FLYING,
-    Reaction.WARN: FlightState.FLYING,
-    Reaction.LAND: FlightState.LANDING,
-    Reaction.IDLE: FlightState.FAULT,
+    Reaction.IGNORE: RobotState.FLYING,
+    Reaction.WARN: RobotState.FLYING,
+    Reaction.LAND: RobotState.LANDING,
+    Reaction.IDLE: RobotState.FAULT,
 }
 
 
 def test_the_table_of_conditions_is_complete():
     timeouts = {"take_off_timeout", "landing_timeout"}
-    assert set(CONDITIONS) | timeouts == {f.name for f in dataclasses.fields(Reactions)}
+    assert {*CONDITIONS, *JOINTED} | timeouts == {f.name for f in dataclasses.fields(Reactions)}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_each_condition_has_its_default_reaction_in_flight(condition):
-    flight = _Flight().in_state(FlightState.FLYING)
+    flight = _Flight().in_state(RobotState.FLYING)
     obs, seconds = CONDITIONS[condition]
     state = flight.show(obs, seconds)
     assert state is EXPECTED[CONFIG.reaction.of(condition)]
@@ -147,17 +149,17 @@ def test_each_condition_has_its_default_reaction_in_flight(condition):
 )
 def test_each_allowed_choice_of_reaction_is_obeyed(condition, reaction):
     config = dataclasses.replace(CONFIG, reaction=dataclasses.replace(CONFIG.reaction, **{condition: reaction}))
-    flight = _Flight(config).in_state(FlightState.FLYING)
+    flight = _Flight(config).in_state(RobotState.FLYING)
     assert flight.show(*CONDITIONS[condition]) is EXPECTED[Reaction[reaction.upper()]]
 
 
 @pytest.mark.parametrize("condition", ["tilt", "body_rate", "speed", "tracking", "ground_contact", "battery_critical"])
 def test_a_condition_shorter_than_its_time_changes_nothing(condition):
-    flight = _Flight().in_state(FlightState.FLYING)
+    flight = _Flight().in_state(RobotState.FLYING)
     obs, _ = CONDITIONS[condition]
     for _ in range(10):
-        assert flight.show(obs, 0.05) is FlightState.FLYING
-        assert flight.show(_obs()) is FlightState.FLYING
+        assert flight.show(obs, 0.05) is RobotState.FLYING
+        assert flight.show(_obs()) is RobotState.FLYING
 
 
 @pytest.mark.parametrize("condition", ["lost_signal", "policy_lost", "driver_failure"])
@@ -168,45 +170,45 @@ def test_what_leaves_no_way_to_fly_cannot_be_relaxed(condition):
 
 
 def test_a_faulty_landing_with_a_sane_state_goes_on_and_with_an_insane_one_stops():
-    flight = _Flight().in_state(FlightState.FLYING)
-    assert flight.show(CONDITIONS["battery_critical"][0], 0.6) is FlightState.LANDING
-    assert flight.show(CONDITIONS["battery_critical"][0], 1.0) is FlightState.LANDING
-    assert flight.show(CONDITIONS["tilt"][0], 0.2) is FlightState.FAULT
-    assert flight.show(_obs(), 5.0) is FlightState.FAULT  # it stays, though all is well again
+    flight = _Flight().in_state(RobotState.FLYING)
+    assert flight.show(CONDITIONS["battery_critical"][0], 0.6) is RobotState.LANDING
+    assert flight.show(CONDITIONS["battery_critical"][0], 1.0) is RobotState.LANDING
+    assert flight.show(CONDITIONS["tilt"][0], 0.2) is RobotState.FAULT
+    assert flight.show(_obs(), 5.0) is RobotState.FAULT  # it stays, though all is well again
 
 
 def test_landing_ends_on_the_ground_and_not_in_the_air():
-    flight = _Flight().in_state(FlightState.LANDING)
+    flight = _Flight().in_state(RobotState.LANDING)
     sinking = _signals(base_pos_w=(0, 0, 0.3), base_lin_vel_w=(0, 0, -0.3))
-    assert flight.show(_obs(sinking, reference=_reference(0.1)), 2.0) is FlightState.LANDING
+    assert flight.show(_obs(sinking, reference=_reference(0.1)), 2.0) is RobotState.LANDING
     hovering = _signals(base_pos_w=(0, 0, 0.3))
-    assert flight.show(_obs(hovering, reference=_reference(0.28)), 2.0) is FlightState.LANDING
+    assert flight.show(_obs(hovering, reference=_reference(0.28)), 2.0) is RobotState.LANDING
     resting = _obs(_signals(base_pos_w=(0, 0, 0.0)), reference=_reference(-0.25))
-    assert flight.show(resting, 0.1) is FlightState.LANDING
-    assert flight.show(resting, 0.5) is FlightState.DISARMED
+    assert flight.show(resting, 0.1) is RobotState.LANDING
+    assert flight.show(resting, 0.5) is RobotState.DISARMED
 
 
 def test_take_off_ends_at_height_or_in_a_landing_after_too_long():
-    flight = _Flight().in_state(FlightState.TAKING_OFF)
+    flight = _Flight().in_state(RobotState.TAKING_OFF)
     climbing = _obs(_signals(base_pos_w=(0, 0, 0.2)), reference=_reference(0.5))
-    assert flight.show(climbing, 9.0) is FlightState.TAKING_OFF
-    assert flight.show(climbing, 2.0) is FlightState.LANDING
+    assert flight.show(climbing, 9.0) is RobotState.TAKING_OFF
+    assert flight.show(climbing, 2.0) is RobotState.LANDING
     assert "take_off_timeout" in flight.supervisor.cause
-    late = _Flight().in_state(FlightState.LANDING)
-    assert late.show(_obs(), CONFIG.landing_time + 1.0) is FlightState.FAULT
+    late = _Flight().in_state(RobotState.LANDING)
+    assert late.show(_obs(), CONFIG.landing_time + 1.0) is RobotState.FAULT
     assert "landing_timeout" in late.supervisor.cause
 
 
 REQUESTS = {
-    "arm": {FlightState.DISARMED: FlightState.ARMED},
-    "disarm": {FlightState.ARMED: FlightState.DISARMED, FlightState.FAULT: FlightState.DISARMED},
-    "take_off": {FlightState.ARMED: FlightState.TAKING_OFF},
-    "land": {FlightState.TAKING_OFF: FlightState.LANDING, FlightState.FLYING: FlightState.LANDING},
-    "emergency_stop": {state: FlightState.FAULT for state in FlightState},
+    "arm": {RobotState.DISARMED: RobotState.ARMED},
+    "disarm": {RobotState.ARMED: RobotState.DISARMED, RobotState.FAULT: RobotState.DISARMED},
+    "rise": {RobotState.ARMED: RobotState.TAKING_OFF},
+    "descend": {RobotState.TAKING_OFF: RobotState.LANDING, RobotState.FLYING: RobotState.LANDING},
+    "emergency_stop": {state: RobotState.FAULT for state in RobotState},
 }
 
 
-@pytest.mark.parametrize("state", FlightState)
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("request_name", REQUESTS)
 def test_each_request_in_each_state(request_name, state):
     flight = _Flight().in_state(state)
@@ -238,16 +240,16 @@ def test_arming_needs_every_signal_a_still_robot_and_where_asked_for_a_link():
 
 
 def test_an_armed_robot_is_disarmed_when_something_goes_wrong_on_the_ground():
-    flight = _Flight().in_state(FlightState.ARMED)
-    assert flight.show(CONDITIONS["command_link"][0]) is FlightState.DISARMED
+    flight = _Flight().in_state(RobotState.ARMED)
+    assert flight.show(CONDITIONS["command_link"][0]) is RobotState.DISARMED
 
 
-@pytest.mark.parametrize("state", FlightState)
+@pytest.mark.parametrize("state", STATES)
 def test_motors_turn_only_in_the_air(state):
     flight = _Flight().in_state(state)
     full = {"rotor_speed_target": np.full(4, 1500.0, np.float32)}
     sent = flight.supervisor.command(full, DT).command["rotor_speed_target"]
-    assert np.all(sent == (1500.0 if state.airborne else 0.0))
+    assert np.all(sent == (1500.0 if state.moving else 0.0))
 
 
 NUMBER = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -292,7 +294,7 @@ EVENT = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(start=st.sampled_from(list(FlightState)), events=st.lists(EVENT, max_size=25), dt=st.floats(-1.0, 2.0))
+@given(start=st.sampled_from(STATES), events=st.lists(EVENT, max_size=25), dt=st.floats(-1.0, 2.0))
 def test_whatever_happens_the_command_is_finite_in_limits_and_idle_on_the_ground(start, events, dt):
     flight = _Flight().in_state(start)
     supervisor = flight.supervisor
@@ -308,7 +310,7 @@ def test_whatever_happens_the_command_is_finite_in_limits_and_idle_on_the_ground
             assert np.all(np.isfinite(numbers))
             assert np.all(numbers >= 0.0)
             assert np.all(numbers.astype(np.float64) <= 2272.6)
-            assert supervisor.state.airborne or np.all(numbers == 0.0)
+            assert supervisor.state.moving or np.all(numbers == 0.0)
         else:
             getattr(supervisor, kind)(flight.now)
 

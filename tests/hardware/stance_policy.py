@@ -1,0 +1,74 @@
+"""A real policy file for the Go1 that stands in the default pose and leans as far as it is told to walk forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper as oh
+import onnx.numpy_helper as onh
+import onnxruntime
+
+from robot_rl.contract import Contract, Golden, GoldenStep, Rate, Safety
+from robot_rl.policy_file import graph_sha256, write_policy_file
+from robot_rl.signals import WALKING_COMMANDS
+from robot_rl.sim.robots.go1 import OWN, REST, ROBOT
+
+OBSERVED = ("joint_pos", "joint_vel", "base_quat_wxyz", "base_ang_vel_b")
+SIGNALS = (*(s for s in ROBOT.signals if s.name in OBSERVED), *WALKING_COMMANDS.values())
+STAND, REST_POSE = np.array(OWN.default_pose), np.array(REST)
+LEAN = np.array([[0.0, 0.2, 0.0] * 4], np.float32)  # rad of the thighs per m/s
+
+
+def build_model() -> onnx.ModelProto:
+    """default pose + lean · command_lin_vel_b[0]; the other signals are read and do not count."""
+    constants = {
+        "stand": STAND[None].astype(np.float32),
+        "lean": LEAN,
+        "from": np.array([0], np.int64),
+        "to": np.array([1], np.int64),
+        "axis": np.array([1], np.int64),
+    }
+    nodes = [
+        oh.make_node("Slice", ["command_lin_vel_b", "from", "to", "axis"], ["forward"]),
+        oh.make_node("Mul", ["forward", "lean"], ["bent"]),
+        oh.make_node("Add", ["bent", "stand"], ["joint_pos_target"]),
+    ]
+    values = {s.name: oh.make_tensor_value_info(s.name, onnx.TensorProto.FLOAT, ["batch", *s.shape]) for s in SIGNALS}
+    output = oh.make_tensor_value_info("joint_pos_target", onnx.TensorProto.FLOAT, ["batch", 12])
+    tensors = [onh.from_array(value, name) for name, value in constants.items()]
+    graph = oh.make_graph(nodes, "stance", list(values.values()), [output], tensors)
+    return oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+
+
+def build_contract(model: onnx.ModelProto, **changes: Any) -> Contract:
+    """The contract of `build_model`, its golden calls recorded by running the graph."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng, steps = np.random.default_rng(3), []
+    for _ in range(3):
+        signals = {s.name: rng.normal(0, 0.3, (1, *s.shape)).astype(np.float32) for s in SIGNALS}
+        (target,) = session.run(None, signals)
+        recorded = {name: tuple(float(v) for v in value.ravel()) for name, value in signals.items()}
+        steps.append(GoldenStep(recorded, {}, {"joint_pos_target": tuple(float(v) for v in target.ravel())}, {}))
+    fields: dict[str, Any] = {
+        "task": "go1-velocity-flat",
+        "robot": "go1",
+        "signals": SIGNALS,
+        "commands": ROBOT.commands,
+        "memory": (),
+        "rate": Rate(0.02, 0.02, 0.02),
+        "graph_sha256": graph_sha256(model),
+        "golden": Golden(1e-5, tuple(steps)),
+        "gains": OWN.gains(),
+        "safety": Safety(max_tilt=1.2, max_body_rate=10.0),
+    }
+    return Contract(**{**fields, **changes})
+
+
+def write_stance_policy(path: Path, **changes: Any) -> Path:
+    """A policy file at `path`; `changes` replace fields of its contract."""
+    model = build_model()
+    write_policy_file(path, model, build_contract(model, **changes))
+    return path
