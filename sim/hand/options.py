@@ -15,7 +15,7 @@ class ReorientReward:
     The terms and their proportions are those of MuJoCo Playground's LeapCubeReorient (2025), which gives 5 for the
     orientation, 100 for a success and −5 for a drop; all are divided by 20 here, so that returns are of the order of
     ten and a value function learns them without scaling. `progress` is ours: what leads to a goal pays at once. A drop
-    that costs as much as a success pays teaches to hold still.
+    costs little beside a success: with −5 four short runs learned to hold the cube and not to turn it.
     """
 
     orientation: float = 0.25

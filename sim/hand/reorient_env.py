@@ -50,7 +50,7 @@ class ReorientEnv(ArticulatedEnv):
         target: (N, J) rad, what the joints were last told.
     """
 
-    options: ReorientOptions
+    options: ReorientOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     buffers = (
         *ArticulatedEnv.buffers, "goal", "goal_age", "angle", "next_angle", "approached", "reached", "dropped",
         "successes", "last_successes", "target", "action_before", "_tracked", "_tracker_delay",
