@@ -24,7 +24,7 @@ from robot_rl.errors import RobotRlError
 from robot_rl.hardware.control_loop import ControlLoop, LoopConfig
 from robot_rl.hardware.drivers.sim import SimDriver
 from robot_rl.hardware.loop_stats import LoopStats
-from robot_rl.hardware.supervisor_config import RobotState, Reactions, SupervisorConfig
+from robot_rl.hardware.supervisor_config import Reactions, RobotState, SupervisorConfig
 from robot_rl.policy import Policy
 
 # Late ticks shall be measured, not landed for.

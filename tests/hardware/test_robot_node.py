@@ -191,7 +191,7 @@ def test_deactivating_lands_and_the_node_can_be_used_again(graph, pd_policy):
 
 
 def test_policies_that_do_not_fit_are_refused_at_configure_with_the_differences(graph, tmp_path):
-    robot = graph.robot(write_pd_policy(tmp_path / "other.onnx", robot="go1"))
+    robot = graph.robot(write_pd_policy(tmp_path / "other.onnx", robot="go1"), driver_options="robot=crazyflie")
     assert not _change(graph, Transition.TRANSITION_CONFIGURE)
     graph.observer.await_("the reason", lambda: "the policy is for 'go1'" in robot.output)
     _set(graph, "policy", ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="nowhere.onnx"))
