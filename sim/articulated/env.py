@@ -19,10 +19,12 @@ from robot_rl.protocols import Step
 from robot_rl.registry import load
 from robot_rl.sim.articulated.actuators import Gains, make_actuator
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
+from robot_rl.sim.articulated.lean import strip
 from robot_rl.sim.articulated.options import ArticulatedOptions
 from robot_rl.sim.articulated.pushes import Pushes
 from robot_rl.sim.articulated.randomize import Randomizer
 from robot_rl.sim.articulated.scene import FLOOR, compile_scene, flat_scene
+from robot_rl.sim.articulated.sensors import Sensors
 from robot_rl.sim.articulated.steering import Steerable
 from robot_rl.sim.delay import DelayLine
 from robot_rl.sim.device import torch_device
@@ -39,13 +41,13 @@ class ArticulatedEnv(Steerable):
     """N robots with joints doing one task; satisfies `robot_rl.protocols.BatchedEnv`.
 
     A family defines `make_observer`, `make_action_map`, `sample_state`, `task_signals`, `critic`, `rewards`, `failed`,
-    and where it has them `scene`, `friction_geoms`, `object_bodies`, `start_task`, `advance_task`, `within_step`,
-    `sensed`, `costs`, `shaped`, `metrics` and `succeeded`. They read `self.physics`, `self.sensor(name)` and the
-    attributes below.
+    and where it has them `scene`, `sensors_read`, `friction_geoms`, `object_bodies`, `start_task`, `advance_task`,
+    `within_step`, `sensed`, `costs`, `shaped`, `metrics` and `succeeded`. They read `self.physics`,
+    `self.sensor(name)` and the attributes below.
 
     Attributes:
         task, options, robot: what was asked for.
-        model, physics: the compiled scene and its N simulations.
+        model, physics: the scene to look at, N simulations of it; `physics.model` has other geoms and sensors.
         observer, action_map: torch modules, shared with the exported policy.
         joint_pos, joint_vel: (N, J) true joint positions and velocities, rad, rad/s, in the robot's order.
         torque: (N, J) N m, what the drives gave in the last physics step (targets where the PD is built in).
@@ -72,8 +74,13 @@ class ArticulatedEnv(Steerable):
         o = self.options
         self.control_dt, self.max_episode_steps = o.control_dt, max(1, round(o.episode_s / o.control_dt))
         self.robot: JointedRobot = load("robot", task.robot).parameters(o.parameters)
-        self.model: mujoco.MjModel = compile_scene(self.scene(), o.control_dt / o.decimation)
-        self.physics = load("physics", o.physics)(self.model, num_envs, str(self.device), o.threads)
+        scene, physics_dt = self.scene(), o.control_dt / o.decimation
+        self.model: mujoco.MjModel = compile_scene(scene, physics_dt)
+        strip(scene, self.sensors_read())
+        self.physics = load("physics", o.physics)(
+            compile_scene(scene, physics_dt), num_envs, str(self.device), o.threads
+        )
+        self.sensors = Sensors(self.physics)
         self._qpos_ids = torch.tensor([self.model.joint(j).qposadr[0] for j in self.robot.joints], device=self.device)
         self._qvel_ids = torch.tensor([self.model.joint(j).dofadr[0] for j in self.robot.joints], device=self.device)
         self._actuated_qpos = torch.tensor(
@@ -100,6 +107,10 @@ class ArticulatedEnv(Steerable):
     def friction_geoms(self) -> Sequence[str]:
         """Names of the geoms whose friction `randomize.friction` sets; default: the floor."""
         return (FLOOR,)
+
+    def sensors_read(self) -> Sequence[str] | None:
+        """Names of the MJCF sensors that the task reads; the others are not computed. Default: None, all."""
+        return None
 
     def object_bodies(self) -> Sequence[str]:
         """Names of the bodies whose mass `randomize.object_mass` scales; default: none."""
@@ -167,21 +178,19 @@ class ArticulatedEnv(Steerable):
 
     @property
     def joint_pos(self) -> Tensor:
-        return self.physics.qpos[:, self._qpos_ids]
+        return self.physics.qpos.index_select(1, self._qpos_ids)
 
     @property
     def joint_vel(self) -> Tensor:
-        return self.physics.qvel[:, self._qvel_ids]
+        return self.physics.qvel.index_select(1, self._qvel_ids)
 
     def sensor(self, name: str) -> Tensor:
-        """(N, k) readings of the MJCF sensor `name`."""
-        start, size = self._sensor_slices[name]
-        return self.physics.sensordata[:, start : start + size]
+        """(N, k) readings of the MJCF sensor `name`, one of `sensors_read`."""
+        return self.sensors.read(name)
 
     def force_sensor(self, name: str) -> Tensor:
         """The same for a sensor of forces or accelerations, at no cost between the physics steps of a control step."""
-        start, size = self._sensor_slices[name]
-        return self.physics.raw_sensordata[:, start : start + size]
+        return self.sensors.read_raw(name)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """U(low, high) of that shape from the environment's generator."""
@@ -262,10 +271,6 @@ class ArticulatedEnv(Steerable):
     def _allocate(self) -> None:
         n, j, o = self.num_envs, len(self.robot.joints), self.options
         self.action_dim = self.action_map.action_dim
-        self._sensor_slices = {
-            self.model.sensor(i).name: (int(self.model.sensor_adr[i]), int(self.model.sensor_dim[i]))
-            for i in range(self.model.nsensor)
-        }
         self._weights = {f.name: getattr(o.reward, f.name) for f in dataclasses.fields(o.reward)}  # type: ignore[attr-defined]
         self.default_pose = torch.tensor(self.robot.default_pose, device=self.device)
         self.torque = torch.zeros(n, j, device=self.device)
@@ -361,8 +366,7 @@ class ArticulatedEnv(Steerable):
 
     def _look(self, observe: bool) -> None:
         """Read the sensors, then let the observer and the critic see."""
-        now = self._measured()
-        p = self.options.dropout
+        now, p = self._measured(), self.options.dropout
         if p > 0:
             lost = torch.rand(self.num_envs, generator=self._generator, device=self.device) < p
             now = {k: torch.where(_like(lost, v), self._signals[k], v) for k, v in now.items()}

@@ -70,7 +70,7 @@ class Steerable:
         """What `set_control` takes, by name; which ones there are depends on robot and physics."""
         o, fields, out = self.options.randomize, self.physics.fields, {}
         if "geom_friction" in fields and len(self.randomizer.geoms) > 0:
-            own = float(self.model.geom_friction[int(self.randomizer.geoms[0]), 0])
+            own = float(self.physics.model.geom_friction[int(self.randomizer.geoms[0]), 0])
             out["friction"] = Control(0.05, 2.0, own if o.friction == (0.0, 0.0) else _middle(o.friction), "")
         if "body_mass" in fields:
             mass = float(self.model.body_mass[int(self.randomizer.bodies[0])])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObser
 from robot_rl.sim.locomotion.options import LeggedOptions
 
 CONTACT_FORCE = 1.0  # N: a foot that presses more is on the ground
+FOOT_SENSORS = ("pos", "vel", "force")  # each foot's, named FOOT_pos, …
 SOFT_LIMIT = 0.9  # share of the joint range that costs nothing
 
 
@@ -27,6 +30,9 @@ class LeggedEnv(ArticulatedEnv):
 
     options: LeggedOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     buffers = (*ArticulatedEnv.buffers, "contact", "air_time", "touched_down", "peak_force")
+
+    def sensors_read(self) -> Sequence[str] | None:
+        return [f"{foot}_{kind}" for foot in self.robot.feet for kind in FOOT_SENSORS]
 
     def make_observer(self) -> Observer:
         return ProprioceptionObserver(self.task.signals, self.robot.default_pose, self.options.history)
@@ -45,6 +51,9 @@ class LeggedEnv(ArticulatedEnv):
             np.array([self.model.joint(j).range for j in self.robot.joints]), dtype=torch.float32, device=device
         )
         middle, half = limits.mean(1), 0.5 * (limits[:, 1] - limits[:, 0])
+        self._feet_at = {
+            kind: self.sensors.columns([f"{foot}_{kind}" for foot in self.robot.feet]) for kind in FOOT_SENSORS
+        }
         self._soft = (middle - SOFT_LIMIT * half, middle + SOFT_LIMIT * half)
 
     # State, read from the physics.
@@ -65,17 +74,24 @@ class LeggedEnv(ArticulatedEnv):
         """(N,) m above the ground."""
         return self.physics.qpos[:, 2]
 
+    def foot_pos_w(self) -> Tensor:
+        """(N, F, 3) m."""
+        return self._of_feet(self.physics.sensordata, "pos")
+
     def foot_height(self) -> Tensor:
         """(N, F) m above the ground."""
-        return torch.stack([self.sensor(f"{foot}_pos")[:, 2] for foot in self.robot.feet], dim=1)
+        return self.foot_pos_w()[..., 2]
 
     def foot_vel_w(self) -> Tensor:
         """(N, F, 3) m/s."""
-        return torch.stack([self.sensor(f"{foot}_vel") for foot in self.robot.feet], dim=1)
+        return self._of_feet(self.physics.sensordata, "vel")
 
     def foot_force(self) -> Tensor:
         """(N, F) N, magnitude of the net force of the ground on each foot."""
-        return torch.stack([self.force_sensor(f"{foot}_force").norm(dim=1) for foot in self.robot.feet], dim=1)
+        return self._of_feet(self.physics.raw_sensordata, "force").norm(dim=2)
+
+    def _of_feet(self, readings: Tensor, kind: str) -> Tensor:
+        return readings.index_select(1, self._feet_at[kind]).reshape(self.num_envs, len(self.robot.feet), -1)
 
     def task_signals(self) -> dict[str, Tensor]:
         return {"base_quat_wxyz": self.base_quat, "base_ang_vel_b": self.base_ang_vel_b()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from robot_rl.sim.task_spec import TaskSpec
 
 FOOT_HEIGHT = 0.1  # m: how high a foot should be in mid-swing (MuJoCo Playground)
+TRUNK_CONTACT = "trunk_contact"  # number of contacts
 COMMANDED = ("forward", "sideways", "yaw")  # the columns of `command`, by the names of their options
 
 
@@ -42,6 +44,9 @@ class VelocityEnv(LeggedEnv):
         self.command = torch.zeros(self.num_envs, 3, device=self.device)
         self.command_left = torch.zeros(self.num_envs, device=self.device)
         self._pose_weight = torch.tensor([0.1 if "calf" in j else 1.0 for j in self.robot.joints], device=self.device)
+
+    def sensors_read(self) -> Sequence[str]:
+        return [*(super().sensors_read() or ()), TRUNK_CONTACT]
 
     def task_signals(self) -> dict[str, Tensor]:
         return {
@@ -101,7 +106,7 @@ class VelocityEnv(LeggedEnv):
     def failed(self) -> Tensor:
         """Tilted too far, or lying on the trunk."""
         upright = -down_in_body(self.base_quat)[:, 2]
-        return (upright < math.cos(self.options.fallen_tilt)) | (self.sensor("trunk_contact").abs().amax(1) > 0)
+        return (upright < math.cos(self.options.fallen_tilt)) | (self.sensor(TRUNK_CONTACT).abs().amax(1) > 0)
 
     def metrics(self) -> dict[str, Tensor]:
         """`tracking` in [0, 1]: both tracking terms, two parts linear to one part yaw; errors in m/s, rad/s; W."""
@@ -117,7 +122,10 @@ class VelocityEnv(LeggedEnv):
     def controls(self) -> dict[str, Control]:
         widest, now = self.task.options.command, self.command[0].tolist()
         rows = zip(COMMANDED, now, ("m/s", "m/s", "rad/s"), strict=True)
-        own = {name: Control(*getattr(widest, name), value, unit) for name, value, unit in rows}
+        own: dict[str, Control] = {}
+        for name, value, unit in rows:
+            low, high = getattr(widest, name)
+            own[name] = Control(low, high, value, unit)
         return own | super().controls()
 
     def _apply_control(self, name: str, value: float) -> None:

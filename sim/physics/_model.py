@@ -82,3 +82,12 @@ def force_columns(model: mujoco.MjModel) -> np.ndarray:
         late = model.sensor_needstage[i] == mujoco.mjtStage.mjSTAGE_ACC
         columns[model.sensor_adr[i] : model.sensor_adr[i] + model.sensor_dim[i]] = late
     return columns
+
+
+def sees_contacts(model: mujoco.MjModel) -> bool:
+    """Whether a sensor of position or velocity reads the contacts of the present state."""
+    import mujoco
+
+    kinds = (mujoco.mjtSensor.mjSENS_CONTACT, mujoco.mjtSensor.mjSENS_USER, mujoco.mjtSensor.mjSENS_PLUGIN)
+    early = model.sensor_type[model.sensor_needstage != mujoco.mjtStage.mjSTAGE_ACC]
+    return bool(np.isin(early, [int(kind) for kind in kinds]).any())

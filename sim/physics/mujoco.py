@@ -35,11 +35,13 @@ from robot_rl.sim.physics._model import (
     cpu_only,
     force_columns,
     nominal,
+    sees_contacts,
     varying_fields,
 )
 
 _CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
 _NOTHING = int(mujoco.mjtStage.mjSTAGE_NONE)
+_NO_CONTACTS = int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
 _WARNING = mujoco.mjtWarning
 _DIVERGED = [int(w) for w in (_WARNING.mjWARN_BADQPOS, _WARNING.mjWARN_BADQVEL, _WARNING.mjWARN_BADQACC)]
 
@@ -62,6 +64,7 @@ class MujocoPhysics:
         b = self.batch
         self._state = {name: b.bind(name) for name in ("qpos", "qvel", "ctrl", "xfrc_applied", "sensordata")}
         self._late = force_columns(model)
+        self._blind = _NO_CONTACTS * (not sees_contacts(model))
         self._outdated = np.zeros(num_envs, dtype=bool)  # constants that follow from fields are
         self._failed = np.zeros(num_envs, dtype=bool)
         self._qpos: Tensor | None = None
@@ -84,10 +87,10 @@ class MujocoPhysics:
     @property
     def sensordata(self) -> Tensor:
         if self._sensors is None:
-            readings, now = self._state["sensordata"].astype(np.float32), ~self._late
-            if now.any():
-                self._call(lambda: self.batch.forward(stage=_CURRENT))
-                readings[:, now] = self._state["sensordata"][:, now]
+            readings = self._state["sensordata"].astype(np.float32)
+            if not self._late.all():
+                self._call(self._look)
+                np.copyto(readings, self._state["sensordata"], where=~self._late, casting="same_kind")
             self._sensors = torch.from_numpy(readings)
         return self._sensors
 
@@ -162,6 +165,19 @@ class MujocoPhysics:
         self.batch.warning[:] = state["warning"].numpy()
         self._failed, self._outdated = state["failed"].numpy().copy(), state["outdated"].numpy().copy()
         self._qpos, self._qvel, self._sensors = None, None, state["sensordata"].clone()
+
+    def _look(self) -> None:
+        """Sensors of position and velocity of this state; contacts are not sought if none of these sees them."""
+        if not self._blind:
+            self.batch.forward(stage=_CURRENT)
+            return
+        flags = self.batch.expand("opt.disableflags")
+        before = flags.copy()
+        flags |= self._blind
+        try:
+            self.batch.forward(stage=_CURRENT)
+        finally:
+            flags[:] = before
 
     def _call(self, call: Callable[[], None]) -> None:
         """Simulations in which MuJoCo raises keep their state and become `unstable`; the others go on."""

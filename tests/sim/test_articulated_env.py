@@ -151,7 +151,7 @@ def test_every_simulation_has_its_own_body_and_gains() -> None:
     mass = state["body_mass"][:, trunk]
     assert mass.unique().numel() == 16 and float(mass.max() - mass.min()) > 1.0
     assert env.gains.kp.unique().numel() > 100
-    friction = state["geom_friction"][:, env.model.geom("floor").id, 0]
+    friction = state["geom_friction"][:, env.physics.model.geom("floor").id, 0]
     assert friction.min() >= 0.4 and friction.max() <= 1.0 and friction.unique().numel() == 16
     assert env.randomizer.joint_offset.abs().max() <= 0.02
     seen = env.signals()["joint_pos"] - env.true_signals()["joint_pos"]

@@ -224,7 +224,7 @@ def test_every_simulation_has_its_own_cube_and_hand() -> None:
     assert float(mass.min()) >= 0.8 and float(mass.max()) <= 1.2 and mass.unique().numel() == 32
     com = fields["body_ipos"][:, cube]
     assert 0.003 < float(com.abs().max()) <= 0.005
-    tips = fields["geom_friction"][:, [env.model.geom(t).id for t in env.robot.feet], 0]
+    tips = fields["geom_friction"][:, [env.physics.model.geom(t).id for t in env.robot.feet], 0]
     assert float(tips.min()) >= 0.5 and float(tips.max()) <= 1.0 and (tips == tips[:, :1]).all()
     gain = fields["actuator_gainprm"][:, :, 0] / 3.0
     assert float(gain.min()) >= 0.8 - 1e-6 and float(gain.max()) <= 1.2 + 1e-6 and gain.unique().numel() > 300

@@ -148,7 +148,7 @@ def test_objects_differ_between_simulations_and_the_robot_does_too() -> None:
     fields = env.physics.state_dict()["fields"]
     mass = fields["body_mass"][:, env.model.body("object").id] / scenes.CUBE_MASS
     assert mass.min() >= 0.5 and mass.max() <= 2.0 and mass.unique().numel() == 16
-    friction = fields["geom_friction"][:, env.model.geom("object").id, 0]
+    friction = fields["geom_friction"][:, env.physics.model.geom("object").id, 0]
     assert friction.min() >= 0.6 and friction.max() <= 1.2 and friction.unique().numel() == 16
     assert env.gains.kp[:, 0].unique().numel() == 16
     seen = env.signals()["object_pos_w"] - env.object_pos
