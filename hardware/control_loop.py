@@ -111,6 +111,9 @@ class ControlLoop:
         self._joints = driver if isinstance(driver, JointDriver) else None
         self._clock = clock or MonotonicClock()
         limits = (supervisor or SupervisorConfig()).tightened(contract.safety)
+        if self._joints is not None and self._joints.gains and not contract.gains:
+            _LOG.warning("the policy does not say which gains it was trained with; %s uses %s", driver.name,
+                         dict(self._joints.gains))  # fmt: skip
         commands = agreed_commands(contract, driver)
         self._kind = kind_of(driver, commands, limits, reference, velocity)
         self._supervisor = Supervisor(commands, limits, self._kind)

@@ -225,9 +225,10 @@ class RobotNode(LifecycleNode):
     def _publish_state(self) -> None:
         loop = self._running()
         now = None if loop is None else loop.snapshot
-        if now is None or not now.stamps:
+        stamps = [] if now is None else [now.stamps[n] for n in (*STATE_SIGNALS, *JOINT_SIGNALS) if n in now.stamps]
+        if now is None or not stamps:
             return
-        measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - min(now.stamps.values())))
+        measured = self.get_clock().now().nanoseconds - int(1e9 * (time.monotonic() - min(stamps)))
         stamp, (world, body) = Time(nanoseconds=max(measured, 0)).to_msg(), self._frames
         known = now.signals.keys()
         if known >= set(STATE_SIGNALS):

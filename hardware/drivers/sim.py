@@ -187,7 +187,7 @@ class SimDriver:
         from robot_rl.sim.articulated.single_robot import SingleRobot
 
         known = _BASE_SIGNALS | {s.name: s for s in self._spec.signals}
-        return tuple(known[name] for name in SingleRobot(self._parameters).names)
+        return tuple(known[name] for name in SingleRobot(self._parameters).names if name in known)
 
     @cached_property
     def commands(self) -> tuple[Command, ...]:

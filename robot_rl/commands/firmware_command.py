@@ -29,5 +29,6 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"wrote {arguments.output}: {', '.join(str(f) for f in report.files)}")
     sizes = (("flash", report.flash_bytes), ("RAM", report.ram_bytes), ("stack", report.stack_bytes))
     print(", ".join(f"{name} {size} bytes" if size is not None else f"{name} not measured" for name, size in sizes))
-    print(f"{report.macs} multiply-adds per call\nnext: robot-rl verify {arguments.policy} --target cortex-m4")
+    target = arguments.board or "cortex-m4"
+    print(f"{report.macs} multiply-adds per call\nnext: robot-rl verify {arguments.policy} --target {target}")
     return 0

@@ -1,4 +1,4 @@
-"""A real policy file for the Go1 that stands in the default pose and leans as far as it is told to walk forward."""
+"""Real policy files that stand: the Go1 leans as far as it is told to walk forward, any other robot holds its pose."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import onnxruntime
 from robot_rl.contract import Contract, Golden, GoldenStep, Rate, Safety
 from robot_rl.policy_file import graph_sha256, write_policy_file
 from robot_rl.signals import WALKING_COMMANDS
+from robot_rl.sim.robot_spec import RobotSpec
 from robot_rl.sim.robots.go1 import OWN, REST, ROBOT
 
 OBSERVED = ("joint_pos", "joint_vel", "base_quat_wxyz", "base_ang_vel_b")
@@ -71,4 +72,26 @@ def write_stance_policy(path: Path, **changes: Any) -> Path:
     """A policy file at `path`; `changes` replace fields of its contract."""
     model = build_model()
     write_policy_file(path, model, build_contract(model, **changes))
+    return path
+
+
+def write_holding_policy(path: Path, spec: RobotSpec) -> Path:
+    """A policy file for any robot with joints that answers its idle command, whatever it sees."""
+    signal = next(s for s in spec.signals if s.name == "joint_pos")
+    nodes, constants = [], [onh.from_array(np.zeros((signal.shape[0], 1), np.float32), "nothing")]
+    nodes.append(oh.make_node("MatMul", ["joint_pos", "nothing"], ["zero"]))
+    for c in spec.commands:
+        constants.append(onh.from_array(np.array([c.idle], np.float32), f"{c.name}_idle"))
+        nodes.append(oh.make_node("Add", ["zero", f"{c.name}_idle"], [c.name]))
+    given = [oh.make_tensor_value_info("joint_pos", onnx.TensorProto.FLOAT, ["batch", *signal.shape])]
+    answers = [oh.make_tensor_value_info(c.name, onnx.TensorProto.FLOAT, ["batch", len(c.idle)]) for c in spec.commands]
+    graph = oh.make_graph(nodes, "holding", given, answers, constants)
+    model = oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
+    golden = GoldenStep({"joint_pos": (0.1,) * signal.shape[0]}, {}, {c.name: c.idle for c in spec.commands}, {})
+    fields = {"signals": (signal,), "commands": spec.commands, "memory": (), "rate": Rate(0.02, 0.02, 0.02)}
+    contract = Contract(
+        task="hold", robot=spec.name, graph_sha256=graph_sha256(model), golden=Golden(1e-5, (golden,)),
+        gains=spec.parameters().gains(), **fields,
+    )  # fmt: skip
+    write_policy_file(path, model, contract)
     return path

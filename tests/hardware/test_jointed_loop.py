@@ -8,7 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from stance_policy import REST_POSE, STAND, build_contract, build_model, write_stance_policy
+from stance_policy import (
+    REST_POSE,
+    STAND,
+    build_contract,
+    build_model,
+    write_holding_policy,
+    write_stance_policy,
+)
 
 from robot_rl.contract import Safety
 from robot_rl.errors import ContractMismatch, UnknownName
@@ -19,8 +26,11 @@ from robot_rl.hardware.missions import WALKS
 from robot_rl.hardware.run import run_without_ros
 from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
 from robot_rl.policy import Policy
+from robot_rl.registry import load, names
+from robot_rl.sim.articulated.jointed_robot import JointedRobot
 
 CONFIG = SupervisorConfig()
+JOINTED = [n for n in names("robot") if isinstance(load("robot", n).parameters(), JointedRobot)]
 
 
 class _Recorded(SimDriver):
@@ -272,6 +282,21 @@ def test_each_mission_is_done(stance_policy, mission):
     asked = np.nanmax(np.abs(result.target_velocity), axis=0)
     wanted = {"walk": (0.5, 0.3, 0.8), "velocity": (0.3, 0.0, 0.0), "stand": (0.0, 0.0, 0.0)}[mission]
     np.testing.assert_allclose(asked, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", JOINTED)
+def test_every_robot_with_joints_gets_up_is_led_and_comes_down(tmp_path, name):
+    path = write_holding_policy(tmp_path / "hold.onnx", load("robot", name))
+    result = run_without_ros(path, mission="stand", seconds=1.0, real_time=False)
+    assert result.success, result.outcome
+    assert result.joint_pos.shape[1] == len(load("robot", name).commands[0].elements)
+    assert result.state[-1] is RobotState.DISARMED
+
+
+def test_a_policy_file_without_gains_is_run_with_a_warning(tmp_path, caplog):
+    path = write_stance_policy(tmp_path / "old.onnx", gains={})
+    assert run_without_ros(path, mission="stand", seconds=0.5, real_time=False).success
+    assert "which gains" in caplog.text and "35.0" in caplog.text
 
 
 def test_a_mission_for_the_other_kind_of_robot_is_refused(stance_policy, pd_policy):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from robot_rl.sim.delay import DelayLine
 from robot_rl.sim.quadrotor import equations as eq
 from robot_rl.sim.quadrotor.backend import make_stepper
-from robot_rl.sim.delay import DelayLine
 from robot_rl.sim.quadrotor.params import GAIN, THRUST, TORQUE, WIND
 from robot_rl.sim.robots.crazyflie import ROBOT
 
