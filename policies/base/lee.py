@@ -19,7 +19,7 @@ from robot_rl.policies.base.flight.vehicle import CRAZYFLIE, Vehicle
 
 @dataclass(frozen=True)
 class LeeConfig:
-    """Gains, tuned: the same numbers as in `config/base/lee.yaml`, which is read where it is found.
+    """Gains. The defaults are where tuning starts; the tuned ones stand in `config/base/lee.yaml`.
 
     Attributes:
         position: 1/s², velocity: 1/s, on the errors in the world frame; `vertical` multiplies both for z.

@@ -31,7 +31,7 @@ NUM_STATES = 20
 class LqrConfig:
     """Weights, each one over the square of an acceptable deviation; command deviations of 1 (full range) weigh 1.
 
-    Tuned: the same numbers as in `config/base/lqr.yaml`, which is read where it is found.
+    The defaults are where tuning starts; the tuned ones stand in `config/base/lqr.yaml`.
 
     Attributes:
         position, velocity, attitude, yaw, rate, yaw_rate: weights on the errors, SI.

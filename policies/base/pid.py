@@ -18,7 +18,7 @@ from robot_rl.policies.base.flight.vehicle import CRAZYFLIE, Vehicle
 
 @dataclass(frozen=True)
 class PidConfig:
-    """Gains, tuned: the same numbers as in `config/base/pid.yaml`, which is read where it is found.
+    """Gains. The defaults are where tuning starts; the tuned ones stand in `config/base/pid.yaml`.
 
     Attributes:
         position: 1/s, position error → velocity set-point; `position_z` for height.

@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from robot_rl.commands.files import check_output, make_folder
+
+    if arguments.output:
+        make_folder(arguments.output)
+    if arguments.json:
+        check_output(arguments.json)
     task = jointed_task(arguments.policy)
     if task is not None:
         from robot_rl.evaluation.jointed.command import run
@@ -82,13 +88,9 @@ def fly(arguments: argparse.Namespace) -> int:
     """Evaluate a policy that flies."""
     from rich.console import Console
 
-    from robot_rl.commands.files import STDOUT, check_output, make_folder, write_text
+    from robot_rl.commands.files import STDOUT, write_text
     from robot_rl.evaluation.report import tables, to_json
 
-    if arguments.output:
-        make_folder(arguments.output)
-    if arguments.json:
-        check_output(arguments.json)
     report = evaluate_policy(arguments)
     stream = sys.stderr if arguments.json == STDOUT else sys.stdout
     # A file has no width to wrap at.

@@ -56,14 +56,8 @@ class ArticulatedEnv(Steerable):
     """
 
     buffers: tuple[str, ...] = (
-        "torque",
-        "action",
-        "previous_action",
-        "episode_step",
-        "_delay",
-        "_policy_obs",
-        "_critic",
-    )
+        "torque", "action", "previous_action", "episode_step", "_delay", "_policy_obs", "_critic",
+    )  # fmt: skip
     """Names of tensor attributes that belong to the state; a family adds its own."""
 
     def __init__(self, task: TaskSpec, num_envs: int, seed: int, device: str | torch.device = "cpu") -> None:

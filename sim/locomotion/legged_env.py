@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from robot_rl.observer import ActionMap, Observer
 from robot_rl.sim.articulated.env import ArticulatedEnv
 from robot_rl.sim.articulated.rotations import quat_mul, rotate_back, small_rotation
+from robot_rl.sim.locomotion.mirror import JOINTS, Mirror, Parts, joined, mirrors
 from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObserver
 from robot_rl.sim.locomotion.options import LeggedOptions
 
@@ -92,6 +94,24 @@ class LeggedEnv(ArticulatedEnv):
 
     def _of_feet(self, readings: Tensor, kind: str) -> Tensor:
         return readings.index_select(1, self._feet_at[kind]).reshape(self.num_envs, len(self.robot.feet), -1)
+
+    def critic_parts(self) -> Parts:
+        """What the critic sees, one behind the other, each with its kind: how it looks in a mirror."""
+        raise NotImplementedError(f"{type(self).__name__} must define critic_parts()")
+
+    def critic(self) -> Tensor:
+        return torch.cat([value for _, value in self.critic_parts()], dim=1)
+
+    @cached_property
+    def symmetry(self) -> dict[str, Mirror]:
+        """Mirror images of the observation groups and of `action`, see `policies.symmetry`."""
+        table, seen = mirrors(self.robot), self.observer
+        assert isinstance(seen, ProprioceptionObserver)
+        return {
+            "policy": joined(seen.parts, table),
+            "critic": joined([kind for kind, _ in self.critic_parts()], table),
+            "action": joined([JOINTS], table),
+        }
 
     def task_signals(self) -> dict[str, Tensor]:
         return {"base_quat_wxyz": self.base_quat, "base_ang_vel_b": self.base_ang_vel_b()}

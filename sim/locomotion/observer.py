@@ -9,6 +9,7 @@ from robot_rl.contract import Command, Memory
 from robot_rl.observer import ActionMap, Observer
 from robot_rl.signals import WALKING_COMMANDS, Signal
 from robot_rl.sim.articulated.rotations import down_in_body
+from robot_rl.sim.locomotion.mirror import ASKED, JOINTS, ROTATION, SCALAR, SCAN, VECTOR
 
 ANG_VEL_SCALE, JOINT_VEL_SCALE = 0.25, 0.05  # to numbers around one; the scales of legged_gym
 SCAN_SCALE = 2.5  # 1 is 0.4 m: more than a robot of that size can step up or down
@@ -18,7 +19,7 @@ class ProprioceptionObserver(Observer):
     """`history` frames of proprioception, newest first, and the command where the task has one.
 
     Frame: body rates 3 (× 0.25), direction of gravity in the body 3, joint positions from the default pose J, joint
-    velocities J (× 0.05), previous action J.
+    velocities J (× 0.05), previous action J. `parts` has their kinds, see `mirror`.
 
     Args:
         signals: joint_pos, joint_vel, base_quat_wxyz, base_ang_vel_b; what is asked for: command_lin_vel_b, ….
@@ -34,6 +35,7 @@ class ProprioceptionObserver(Observer):
         self.frame = 6 + 3 * joints
         self.asked = [s.name for s in signals if s.name in WALKING_COMMANDS]
         self.obs_dim = self.frame * history + sum(WALKING_COMMANDS[name].shape[0] for name in self.asked)
+        self.parts = (ROTATION, VECTOR, JOINTS, JOINTS, JOINTS) * history + tuple(ASKED[name] for name in self.asked)
         self.register_buffer("default_pose", torch.tensor(default_pose))
         self.memory = (Memory("previous_action", (joints,), (0.0,) * joints),)
         if history > 1:
@@ -75,6 +77,7 @@ class ScanObserver(ProprioceptionObserver):
         super().__init__(signals, default_pose, history)
         self.standing = standing
         self.obs_dim += next(s.shape[0] for s in signals if s.name == "height_scan") + 1
+        self.parts += (SCAN, SCALAR)
 
     def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         felt, memory = super().forward(signals, memory)

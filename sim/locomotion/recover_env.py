@@ -14,6 +14,7 @@ from robot_rl.sim.articulated.steering import Trace
 from robot_rl.sim.locomotion import terms
 from robot_rl.sim.locomotion.falls import settled
 from robot_rl.sim.locomotion.legged_env import LeggedEnv
+from robot_rl.sim.locomotion.mirror import FEET, JOINTS, ROTATION, SCALAR, VECTOR, Parts
 from robot_rl.sim.locomotion.observer import JointStepMap
 from robot_rl.sim.locomotion.options import RecoverOptions
 
@@ -53,23 +54,20 @@ class RecoverEnv(LeggedEnv):
         high = self.base_height() > o.height * self.robot.base_height
         return upright & high & (self.physics.qvel[:, 0:3].norm(dim=1) < o.speed)
 
-    def critic(self) -> Tensor:
-        return torch.cat(
-            [
-                self.base_lin_vel_b(),
-                self.base_ang_vel_b(),
-                down_in_body(self.base_quat),
-                self.base_height()[:, None],
-                self.joint_pos - self.default_pose,
-                0.05 * self.joint_vel,
-                0.05 * self.torque,
-                self.action,
-                self.contact.to(self.stood),
-                self.foot_height(),
-                self.stood.clamp(max=self.options.standing.hold)[:, None],
-            ],
-            dim=1,
-        )
+    def critic_parts(self) -> Parts:
+        return [
+            (VECTOR, self.base_lin_vel_b()),
+            (ROTATION, self.base_ang_vel_b()),
+            (VECTOR, down_in_body(self.base_quat)),
+            (SCALAR, self.base_height()[:, None]),
+            (JOINTS, self.joint_pos - self.default_pose),
+            (JOINTS, 0.05 * self.joint_vel),
+            (JOINTS, 0.05 * self.torque),
+            (JOINTS, self.action),
+            (FEET, self.contact.to(self.stood)),
+            (FEET, self.foot_height()),
+            (SCALAR, self.stood.clamp(max=self.options.standing.hold)[:, None]),
+        ]
 
     def rewards(self) -> dict[str, Tensor]:
         down = down_in_body(self.base_quat)

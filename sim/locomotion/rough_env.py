@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from robot_rl.observer import Observer
 from robot_rl.sim.articulated.rotations import from_yaw, rotate, yaw_of
 from robot_rl.sim.articulated.scene import APRON, FLOOR, height_field_scene
+from robot_rl.sim.locomotion.mirror import SCALAR, SCAN, Mirror, Parts, joined, mirrors
 from robot_rl.sim.locomotion.observer import ProprioceptionObserver, ScanObserver, scaled_scan
 from robot_rl.sim.locomotion.terrain import Terrain
 from robot_rl.sim.locomotion.terrain_options import HEIGHT_SCAN, KINDS, SCAN_SPACING, SCAN_X, SCAN_Y, RoughOptions
@@ -73,7 +75,7 @@ class RoughEnv(VelocityEnv):
         return self.physics.qpos[:, 2] - self.terrain.height(self.physics.qpos[:, :2])
 
     def foot_height(self) -> Tensor:
-        feet = torch.stack([self.sensor(f"{foot}_pos") for foot in self.robot.feet], dim=1)
+        feet = self.foot_pos_w()
         return feet[..., 2] - self.terrain.height(feet[..., :2])
 
     def task_signals(self) -> dict[str, Tensor]:
@@ -84,8 +86,17 @@ class RoughEnv(VelocityEnv):
         out[HEIGHT_SCAN.name] = out[HEIGHT_SCAN.name] + self.uniform(-size, size, *self.scan.shape)
         return out
 
-    def critic(self) -> Tensor:
-        return torch.cat([super().critic(), scaled_scan(self.scan, self.robot.base_height)], dim=1)
+    def critic_parts(self) -> Parts:
+        seen = scaled_scan(self.scan, self.robot.base_height)
+        return [*super().critic_parts(), (SCAN, seen[:, :-1]), (SCALAR, seen[:, -1:])]
+
+    @cached_property
+    def symmetry(self) -> dict[str, Mirror]:
+        own, scan = super().symmetry, joined([SCAN, SCALAR], mirrors(self.robot))
+        if self.options.height_scan == "policy":
+            return {**own, "teacher": own["policy"]}
+        (at, signs), offset = own["policy"], len(own["policy"][0])
+        return {**own, "teacher": (at + tuple(offset + i for i in scan[0]), signs + scan[1])}
 
     def metrics(self) -> dict[str, Tensor]:
         """Besides: the level of the terrain."""

@@ -19,6 +19,17 @@ from robot_rl.sim.articulated.rotations import (
 from robot_rl.sim.articulated.steering import Control, Trace
 from robot_rl.sim.locomotion import terms
 from robot_rl.sim.locomotion.legged_env import LeggedEnv
+from robot_rl.sim.locomotion.mirror import (
+    FEET,
+    FOOT_VECTORS,
+    HEADING,
+    JOINTS,
+    ROTATION,
+    SCALAR,
+    VECTOR,
+    YAW,
+    Parts,
+)
 from robot_rl.sim.locomotion.options import LocomotionOptions
 
 if TYPE_CHECKING:
@@ -55,26 +66,24 @@ class VelocityEnv(LeggedEnv):
             "command_yaw_rate": self.command[:, 2:],
         }
 
-    def critic(self) -> Tensor:
-        return torch.cat(
-            [
-                self.base_lin_vel_b(),
-                self.base_ang_vel_b(),
-                down_in_body(self.base_quat),
-                self.base_height()[:, None],
-                self.command,
-                self.joint_pos - self.default_pose,
-                0.05 * self.joint_vel,
-                0.05 * self.torque,
-                self.action,
-                self.contact.to(self.command),
-                self.air_time,
-                self.foot_vel_w().flatten(1),
-                self.foot_height(),
-                self.pushes.force * (self.pushes.wait <= 0)[:, None] / 100.0,
-            ],
-            dim=1,
-        )
+    def critic_parts(self) -> Parts:
+        return [
+            (VECTOR, self.base_lin_vel_b()),
+            (ROTATION, self.base_ang_vel_b()),
+            (VECTOR, down_in_body(self.base_quat)),
+            (SCALAR, self.base_height()[:, None]),
+            (HEADING, self.command[:, :2]),
+            (YAW, self.command[:, 2:]),
+            (JOINTS, self.joint_pos - self.default_pose),
+            (JOINTS, 0.05 * self.joint_vel),
+            (JOINTS, 0.05 * self.torque),
+            (JOINTS, self.action),
+            (FEET, self.contact.to(self.command)),
+            (FEET, self.air_time),
+            (FOOT_VECTORS, self.foot_vel_w().flatten(1)),
+            (FEET, self.foot_height()),
+            (VECTOR, self.pushes.force * (self.pushes.wait <= 0)[:, None] / 100.0),
+        ]
 
     def rewards(self) -> dict[str, Tensor]:
         o, down, vel = self.options, down_in_body(self.base_quat), self.base_lin_vel_b()

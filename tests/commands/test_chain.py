@@ -69,7 +69,7 @@ def test_existing_results_are_never_overwritten(work: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["train", "quadrotor-hoover"], "Did you mean 'quadrotor-hover'? Available: quadrotor-hover, quadrotor-track"),
+        (["train", "quadrotor-hoover"], "Did you mean 'quadrotor-hover'? Available: go1-recover, "),
         (["train", "quadrotor-hover", "--algorithm", "apq"], "Did you mean 'apg'"),
         (["train", "quadrotor-hover", "--set", "learning=1"], "lr"),
         (["train", "quadrotor-hover", "--set", "task.delay=1"], "delay_max"),
@@ -81,7 +81,7 @@ def test_existing_results_are_never_overwritten(work: Path, capsys: pytest.Captu
         (["train", "quadrotor-hover", "--config", "no-such.yaml"], "no-such.yaml"),
         (["export", "no-such-run"], "run.json"),
         (["eval", "no-such.onnx"], "no-such.onnx"),
-        (["eval", "base:mpc"], "lee, lqr, pid"),
+        (["eval", "base:mpc"], "Available: lee, lqr, "),
         (["verify", "no-such.onnx"], "no-such.onnx"),
         (["firmware", "no-such.onnx"], "no-such.onnx"),
         (["run", "no-such.onnx"], "no-such.onnx"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,11 +113,8 @@ def test_bad_gain_files_are_refused(tmp_path: Path, text: str, error: type[Excep
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_tuned_gains_are_the_default_and_the_fallback(name: str) -> None:
-    """A controller flies the file's gains, and the code's own are the same to the file's precision."""
+def test_a_controller_flies_with_the_tuned_gains(name: str) -> None:
     path = gains_file(name)
     assert path is not None
-    tuned = read_gains(CONFIGS[name](), path)
-    assert load("base", name)().config == tuned
-    for field in dataclasses.fields(tuned):
-        assert getattr(CONFIGS[name](), field.name) == pytest.approx(getattr(tuned, field.name), rel=1e-3), field.name
+    flown = load("base", name)().config
+    assert flown == read_gains(CONFIGS[name](), path) != CONFIGS[name]()

@@ -29,13 +29,9 @@ def run(arguments: argparse.Namespace, task: TaskSpec) -> int:
     """
     from rich.console import Console
 
-    from robot_rl.commands.files import STDOUT, check_output, make_folder, write_text
+    from robot_rl.commands.files import STDOUT, write_text
     from robot_rl.evaluation.jointed.report import tables, to_json
 
-    if arguments.output:
-        make_folder(arguments.output)
-    if arguments.json:
-        check_output(arguments.json)
     report = evaluate_jointed(arguments, task)
     stream = sys.stderr if arguments.json == STDOUT else sys.stdout
     console = Console(file=stream) if stream.isatty() else Console(file=stream, width=150)
