@@ -26,7 +26,7 @@ from robot_rl.policies.off_policy.ensemble import CriticEnsemble
 from robot_rl.policies.off_policy.replay import Batch, RingReplay
 from robot_rl.policies.off_policy.reward_scale import RewardScale
 from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, ValueHead
-from robot_rl.policies.training_log import EpisodeMeter
+from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv
 
 GUARD_INTERVAL = 64  # losses on a GPU that are checked together: each check waits for the device
@@ -59,7 +59,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.replay = RingReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device)
         bound = max(abs(c.v_min), abs(c.v_max))
         self.reward_scale = RewardScale(c.num_envs, c.gamma, bound, c.reward_scale, self.device)
-        self.meter = EpisodeMeter(c.num_envs)
+        self.meter, self.step_log = EpisodeMeter(c.num_envs), StepLog()
         self.critic_loss = torch.compile(self._critic_loss) if c.compile else self._critic_loss
         self.actor_loss = torch.compile(self._actor_loss) if c.compile else self._actor_loss
         self.obs: dict[str, Tensor] | None = None
@@ -91,7 +91,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         for name in ("q", "actor"):
             require_finite(f"parameters of {name}", self.flat[name].vector)
         metrics = {name: torch.stack(values).mean().item() for name, values in seen.items()}
-        return self.meter.metrics() | metrics | {"reward/scale": self.reward_scale.factor.item()}
+        metrics["reward/scale"] = self.reward_scale.factor.item()
+        return self.meter.metrics() | self.step_log.metrics() | metrics
 
     def _begin(self, env: BatchedEnv) -> None:
         self.obs = env.reset(self.seed)
@@ -113,6 +114,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.replay.add(action, step)
         self.reward_scale.update(step.reward, step.terminated)
         self.meter.add(step.reward, step.terminated, step.truncated)
+        self.step_log.add(step.log)
         self._episodes_ended(step.terminated | step.truncated)
         self._see(step.obs)
         self.obs = step.obs

@@ -65,6 +65,8 @@ class PushEnv(CubeEnv):
 
     start_width = 0.0
     FARTHEST, NEAREST = 0.2, 0.08  # m from start to goal
+    STRIP = (0.02, 0.055)
+    """m behind the cube's middle where closed fingers push it; at the far end they pass it in any direction."""
 
     def draw_goal(self, ids: Tensor) -> None:
         """In any direction; where that leaves the area of goals, in the opposite one along that axis, or less far."""
@@ -84,20 +86,14 @@ class PushEnv(CubeEnv):
     def solved_now(self) -> Tensor:
         return self.distance() < self.options.tolerance
 
-    def behind(self) -> Tensor:
-        """(N, 3) m: where the gripper should be to push the cube towards its target."""
-        way = self.object_pos - self.target_pos
-        way = torch.cat([way[:, :2], torch.zeros_like(way[:, :1])], dim=1)
-        direction = way / way.norm(dim=1, keepdim=True).clamp(min=1e-3)
-        return self.object_pos + direction * (scenes.CUBE_HALF + 0.015)
-
     def task_rewards(self) -> dict[str, Tensor]:
+        """Ready to push, then towards the target; ManiSkill's PushCube has the same two stages (Gu et al., 2023)."""
         missing = self.distance()
         there = (missing < self.options.tolerance).float()
-        behind = terms.near((self.ee_pos - self.behind()).norm(dim=1), 0.2)
+        ready = terms.near(terms.off_push(self.ee_pos, self.object_pos, self.target_pos, *self.STRIP), 0.2)
         return {
-            "reach": torch.maximum(behind, there),
-            "goal": terms.near(missing, 0.1),
+            "reach": torch.maximum(ready, there),
+            "goal": terms.near(missing, 0.2),
             "fine": terms.near(missing, self.options.tolerance),
         }
 

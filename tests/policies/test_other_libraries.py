@@ -1,4 +1,4 @@
-"""rsl_rl and skrl train a BatchedEnv through thin faces."""
+"""rsl_rl, skrl and Stable-Baselines3 train every task through thin faces."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ pytest.importorskip("skrl")
 
 from robot_rl.policies.rsl_rl_env import RslRlEnv
 from robot_rl.policies.skrl_env import SkrlEnv
+from robot_rl.registry import names
+from robot_rl.sim.task_spec import make_env
 
 
 def rsl_rl_settings(steps: int) -> dict:
@@ -64,6 +66,10 @@ def test_rsl_rl_is_told_time_outs_from_failures():
     assert kinds == {True, False}
 
 
+def network(inputs: int, outputs: int) -> torch.nn.Sequential:
+    return torch.nn.Sequential(torch.nn.Linear(inputs, 16), torch.nn.ELU(), torch.nn.Linear(16, outputs))
+
+
 def skrl_agent(env: SkrlEnv):
     from skrl.agents.torch.ppo import PPO, PPO_CFG
     from skrl.memories.torch import RandomMemory
@@ -76,8 +82,8 @@ def skrl_agent(env: SkrlEnv):
         def __init__(self):
             Model.__init__(self, **places)
             GaussianMixin.__init__(self)
-            self.net = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.ELU(), torch.nn.Linear(16, 1))
-            self.log_std = torch.nn.Parameter(torch.full((1,), -0.7))
+            self.net = network(env.observation_space.shape[0], env.action_space.shape[0])
+            self.log_std = torch.nn.Parameter(torch.full(env.action_space.shape, -0.7))
 
         def compute(self, inputs, role=""):
             return self.net(inputs["observations"]), {"log_std": self.log_std}
@@ -86,7 +92,7 @@ def skrl_agent(env: SkrlEnv):
         def __init__(self):
             Model.__init__(self, **places)
             DeterministicMixin.__init__(self)
-            self.net = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.ELU(), torch.nn.Linear(16, 1))
+            self.net = network(env.state_space.shape[0], 1)
 
         def compute(self, inputs, role=""):
             return self.net(inputs["states"]), {}
@@ -106,7 +112,9 @@ def test_skrl_learns(tmp_path, monkeypatch, capsys):
     env = SkrlEnv(PointMass(32), seed=0)
     rewards = recorded(env.batch)
     trainer = SequentialTrainer(
-        env=env, agents=skrl_agent(env), cfg={"timesteps": 16 * 20, "headless": True, "disable_progressbar": True}
+        env=env,
+        agents=skrl_agent(env),
+        cfg={"timesteps": 16 * 20, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False},
     )
     trainer.train()
     capsys.readouterr()
@@ -120,3 +128,36 @@ def test_skrl_sees_both_groups():
     obs, reward, terminated, truncated, _ = env.step(torch.zeros(4, 1))
     assert reward.shape == terminated.shape == truncated.shape == (4, 1)
     assert torch.equal(env.reset()[0], obs), "environments reset themselves: the trainer's reset changes nothing"
+
+
+@pytest.mark.parametrize("task", names("task"))
+def test_each_library_trains_every_task(task, tmp_path, monkeypatch, capsys):
+    """Two updates each: networks of the task's sizes change and stay finite."""
+    pytest.importorskip("stable_baselines3")
+    from rsl_rl.runners import OnPolicyRunner
+    from skrl.trainers.torch import SequentialTrainer
+    from stable_baselines3 import PPO
+
+    from robot_rl.policies.sb3_vec_env import BatchedVecEnv
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    runner = OnPolicyRunner(RslRlEnv(make_env(task, 4, 0), 0), rsl_rl_settings(8), log_dir=None, device="cpu")
+    agent = skrl_agent(face := SkrlEnv(make_env(task, 4, 0), 0))
+    trainer = SequentialTrainer(
+        env=face,
+        agents=agent,
+        cfg={"timesteps": 32, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False},
+    )
+    other = PPO("MlpPolicy", BatchedVecEnv(make_env(task, 4, 0), 0), n_steps=8, batch_size=16, n_epochs=1, device="cpu")
+    for weights, train in (
+        (runner.alg.actor.parameters, lambda: runner.learn(2)),
+        (agent.policy.parameters, trainer.train),
+        (other.policy.parameters, lambda: other.learn(64)),
+    ):
+        before = [w.detach().clone() for w in weights()]
+        train()
+        after = list(weights())
+        assert all(torch.isfinite(w).all() for w in after)
+        assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True))
+    capsys.readouterr()
