@@ -39,12 +39,12 @@ from robot_rl.sim.articulated.jointed_robot import JointedRobot
 from robot_rl.sim.articulated.scene import compile_scene, flat_scene
 
 DT, DECIMATION = 0.004, 5
-PEERS = {
-    "go1-velocity-flat": "Go1JoystickFlatTerrain-v1",
-    "leap-reorient": "LeapCubeReorient-v1",
-    "panda-pick": "PandaPickCube-v1",
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "go1-velocity-flat": ("Go1JoystickFlatTerrain-v1", {}),
+    "leap-reorient": ("LeapCubeReorient-v1", {}),
+    "panda-pick": ("PandaPickCube-v1", {"control_dt": 0.02, "decimation": 4}),
 }
-"""Our task and EnvPool's port of the like one."""
+"""Our task, EnvPool's port of the like one, and what makes the physics steps of an environment step as many as its."""
 
 
 class Rate(NamedTuple):
@@ -153,11 +153,11 @@ def gymnasium_async(envs: int) -> Candidate:
     return Candidate(lambda: vector.step(action), envs, tuple(process.pid for process in vector.processes))
 
 
-def task(name: str, envs: int, threads: int) -> Candidate:
+def task(name: str, envs: int, threads: int, changes: dict[str, Any]) -> Candidate:
     """A whole environment of this project: observation, reward, randomisation, resets; random actions."""
     from robot_rl.sim.task_spec import make_env
 
-    env: Any = make_env(name, envs, seed=0, overrides={"threads": threads})
+    env: Any = make_env(name, envs, seed=0, overrides={"threads": threads, **changes})
     env.reset(0)
     actions = 2.0 * torch.rand(16, envs, env.action_dim) - 1.0
     count = [0]
@@ -249,18 +249,21 @@ def physics(envs: int, threads: int, rounds: int, seconds: float) -> None:
 
 
 def tasks(python: str | None, envs: int, threads: int, rounds: int, seconds: float) -> None:
-    for name, peer in PEERS.items():
+    for name, (peer, changes) in PEERS.items():
         if name not in names("task"):
             print(f"\n{name}: no such task yet")
             continue
-        ours, rates = task(name, envs, threads), {f"ours: {name}": [], f"envpool: {peer}": []}
-        size = memory(lambda n, name=name: task(name, n, threads), 512)
+        ours, rates = task(name, envs, threads, changes), {f"ours: {name}": [], f"envpool: {peer}": []}
+        size = memory(lambda n, name=name, changes=changes: task(name, n, threads, changes), 512)
         for _ in range(rounds):
             rates[f"ours: {name}"].append(measure(ours, seconds))
             if python:
                 rate, peer_size = envpool(python, peer, envs, threads, seconds)
                 rates[f"envpool: {peer}"].append(rate)
-        print(f"\nEnvironments, {envs} of them, {threads} thread(s), random actions")
+        print(
+            f"\nEnvironments, {envs} of them, {threads} thread(s), random actions",
+            *(f"{k}={v}" for k, v in changes.items()),
+        )
         table({k: v for k, v in rates.items() if v}, f"ours: {name}")
         print(
             f"memory per environment: ours {size / 1e3:.0f} kB"

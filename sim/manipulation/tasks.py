@@ -65,8 +65,8 @@ class PushEnv(CubeEnv):
 
     start_width = 0.0
     FARTHEST, NEAREST = 0.2, 0.08  # m from start to goal
-    STRIP = (0.02, 0.055)
-    """m behind the cube's middle where closed fingers push it; at the far end they pass it in any direction."""
+    STRIP = (0.02, 0.06, 0.02)
+    """m behind the cube's middle where closed fingers push it: at the far end they pass it however it is turned."""
 
     def draw_goal(self, ids: Tensor) -> None:
         """In any direction; where that leaves the area of goals, in the opposite one along that axis, or less far."""

@@ -16,22 +16,22 @@ def planar(a: Tensor, b: Tensor) -> Tensor:
     return (a - b)[:, :2].norm(dim=1)
 
 
-def off_push(tip: Tensor, pushed: Tensor, goal: Tensor, near_end: float, far_end: float) -> Tensor:
-    """Distance (N,) m of a tip from where it can push a low object towards its goal; points (N, 3) m, world.
+def off_push(tip: Tensor, pushed: Tensor, goal: Tensor, near_end: float, far_end: float, high: float) -> Tensor:
+    """How far (N,) m a tip is from where it can push a low object towards its goal; points (N, 3) m, world.
 
-    That is a strip on the line through both, at the object's height, between the two ends behind its middle. For a tip
-    that is higher by the strip's length or more only the far end counts: a strip next to the object would draw
-    whoever comes from above onto the object's edge, and keep him there.
+    That is a strip on the line through both, at the object's height, between two ends behind its middle. For a tip that
+    is higher than the object by `high` only the far end counts: a strip next to the object would draw whoever comes
+    from above onto the object's edge. Horizontal and vertical distance are added, so that a tip which the object
+    keeps from going down still gains by going sideways.
     """
     way = (goal - pushed)[:, :2]
     along = way / way.norm(dim=1, keepdim=True).clamp(min=1e-3)
     at = tip - pushed
     behind = -(at[:, :2] * along).sum(1)
     beside = at[:, 0] * along[:, 1] - at[:, 1] * along[:, 0]
-    length = far_end - near_end
-    nearest = near_end + at[:, 2].clamp(0.0, length)
+    nearest = near_end + (far_end - near_end) * (at[:, 2] / high).clamp(0.0, 1.0)
     off = torch.clamp(nearest - behind, min=0) + torch.clamp(behind - far_end, min=0)
-    return torch.stack([off, beside, at[:, 2]], dim=1).norm(dim=1)
+    return torch.stack([off, beside], dim=1).norm(dim=1) + at[:, 2].abs()
 
 
 def band(value: Tensor, low: float, high: float, margin: float) -> Tensor:

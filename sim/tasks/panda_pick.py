@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robot_rl.sim.manipulation.options import ManipulationOptions
+from robot_rl.sim.manipulation.options import ManipulationOptions, ManipulationReward
 from robot_rl.sim.manipulation.panda_task import LATENCY, LOOKS, RANDOMIZE, RATE, ROBOT, SAFETY, signals
 from robot_rl.sim.task_spec import TaskSpec
 
@@ -20,6 +20,7 @@ TASK = TaskSpec(
         area=(0.1, 0.15),
         goal_area=(0.1, 0.15),
         goal_height=(0.12, 0.3),
+        reward=ManipulationReward(failure=-2.0),
         randomize=RANDOMIZE,
         latency=LATENCY,
         camera=LOOKS,

@@ -128,13 +128,26 @@ def test_dense_rewards_rise_towards_the_goal() -> None:
     assert rewards[-1] > rewards[1] + 0.05
 
 
+def test_readiness_to_push_is_measured_to_a_strip_behind_the_object_and_from_above_to_its_far_end() -> None:
+    cube, goal, ends = torch.tensor([[0.5, 0.0, 0.02]]), torch.tensor([[0.6, 0.0, 0.02]]), (0.02, 0.06, 0.02)
+
+    def off(x: float, y: float, z: float) -> float:
+        return terms.off_push(cube + torch.tensor([[x, y, z]]), cube, goal, *ends).item()
+
+    assert off(-0.02, 0.0, 0.0) == off(-0.06, 0.0, 0.0) == pytest.approx(0.0, abs=1e-6)
+    assert off(0.03, 0.0, 0.0) == pytest.approx(0.05) and off(-0.1, 0.0, 0.0) == pytest.approx(0.04)
+    assert off(-0.04, 0.03, 0.0) == pytest.approx(0.03)
+    on_its_edge = [off(x, 0.0, 0.03) for x in (-0.02, -0.04, -0.06)]  # going back from there, then down, must pay
+    assert on_its_edge == pytest.approx([0.07, 0.05, 0.03]) and off(-0.06, 0.0, 0.0) < on_its_edge[-1]
+
+
 def test_a_lost_object_and_too_much_force_end_the_episode() -> None:
     env = env_of("panda-push", 2, **QUIET, auto_reset=False)
     qpos, start = env.physics.qpos.clone(), int(env.model.joint("object_free").qposadr[0])
     qpos[0, start] += 1.0
     env.physics.set_state(torch.arange(2), qpos, torch.zeros(2, env.model.nv))
     step = env.step(torch.zeros(2, 3))
-    assert step.terminated.tolist() == [True, False] and step.reward[0] < step.reward[1] - 10
+    assert step.terminated.tolist() == [True, False] and step.reward[0] < step.reward[1] - 1.5
     env = env_of("panda-reach", 2, **QUIET, auto_reset=False, too_much=15.0)
     push = torch.tensor([[0.0, 30.0, 0.0], [0.0, 5.0, 0.0]])
     env.physics.apply(env.model.body("hand").id, push, torch.zeros(2, 3))
