@@ -79,7 +79,8 @@ class Constant:
         self.episode_step[done] = 0
         never = torch.zeros_like(done)
         terminated, truncated = (done, never) if self.failing else (never, done)
-        return Step(self._obs(), torch.ones(self.num_envs), {}, terminated, truncated, self._obs())
+        log = {"ended": done.float().mean()}
+        return Step(self._obs(), torch.ones(self.num_envs), {}, terminated, truncated, self._obs(), log)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"episode_step": self.episode_step.clone()}
@@ -106,6 +107,7 @@ def test_time_outs_bootstrap_and_failures_do_not(head, n_step, failing):
         metrics = algorithm.step(env)
     expected = mean_value(gamma, n_step) if failing else 1.0 / (1.0 - gamma)
     assert metrics["value/mean"] == pytest.approx(expected, rel=0.05)
+    assert metrics["env/ended"] == pytest.approx(0.1)  # what the environment logs, averaged over the iteration
 
 
 def mean_value(gamma: float, n_step: int, episode: int = 10) -> float:
