@@ -73,8 +73,8 @@ def _scene_pictures(env: Any) -> Callable[[], Array]:
     renderer = SceneRenderer(env.model, follow=env.robot.base)
 
     def picture() -> Array:
-        goal = env.goal_pose()
-        return renderer.frame(env.physics.qpos[0].cpu().numpy(), goal=None if goal is None else goal[0].cpu().numpy())
+        placed = {name: pose[0].cpu().numpy() for name, pose in env.placed().items()}
+        return renderer.frame(env.physics.qpos[0].cpu().numpy(), placed=placed)
 
     return picture
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import ctypes.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot_rl.errors import ConfigError, MissingDependency
-from robot_rl.sim.articulated.scene import goal_body
+from robot_rl.sim.articulated.scene import GOAL, place
 
 if TYPE_CHECKING:
     import mujoco
@@ -80,22 +80,20 @@ class SceneRenderer:
         self.camera = mujoco.MjvCamera()
         self.camera.azimuth, self.camera.elevation = azimuth, elevation
         self._follow = _body(model, follow) if follow else None
-        self._goal_body = goal_body(model)
         self._frame_scene(distance)
         self._sky = np.linspace(_SKY_TOP, _SKY_BOTTOM, size[1] // 2).round().astype(np.uint8)
 
-    def frame(self, qpos: ArrayLike, lines: Sequence[str] = (), goal: ArrayLike | None = None) -> Image:
+    def frame(self, qpos: ArrayLike, lines: Sequence[str] = (), placed: Mapping[str, ArrayLike] | None = None) -> Image:
         """The picture (height, width, 3) uint8 RGB of positions qpos (nq,).
 
         Args:
             lines: text in the corner, the first one large.
-            goal: (7,) position and quaternion wxyz, drawn as three axes, and the scene's goal body there.
+            placed: name → (7,) position and quaternion wxyz of bodies without joints, see `env.placed`; the goal gets
+                three axes.
         """
-        mj = self._mj
+        mj, placed = self._mj, placed or {}
         self._context.make_current()
-        if goal is not None and self._goal_body is not None:
-            pose = np.asarray(goal, dtype=float)
-            self.model.body_pos[self._goal_body], self.model.body_quat[self._goal_body] = pose[:3], pose[3:]
+        place(self.model, placed)
         self._data.qpos[:] = np.asarray(qpos, dtype=float)
         mj.mj_kinematics(self.model, self._data)
         mj.mj_comPos(self.model, self._data)
@@ -105,8 +103,8 @@ class SceneRenderer:
         mj.mjv_updateScene(
             self.model, self._data, self._options, None, self.camera, mj.mjtCatBit.mjCAT_ALL.value, self._scene
         )
-        if goal is not None:
-            self._axes(np.asarray(goal, dtype=float))
+        if GOAL in placed:
+            self._axes(np.asarray(placed[GOAL], dtype=float))
         mj.mjr_render(self._rect, self._scene, self._drawing)
         picture = np.empty((self.size[1], self.size[0], 3), dtype=np.uint8)
         mj.mjr_readPixels(picture, None, self._rect, self._drawing)

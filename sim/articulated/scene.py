@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
 
@@ -85,9 +89,12 @@ def compile_scene(spec: mujoco.MjSpec, physics_dt: float) -> mujoco.MjModel:
     return spec.compile()
 
 
-def goal_body(model: mujoco.MjModel) -> int | None:
-    """Number of the body that is drawn at `env.goal_pose()`; None where the scene has none."""
+def place(model: mujoco.MjModel, placed: Mapping[str, ArrayLike]) -> None:
+    """Let bodies of a model that is drawn stand where `env.placed()` says; name → pose (7,). Others are ignored."""
     import mujoco
 
-    number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, GOAL)  # type: ignore[attr-defined]
-    return number if number >= 0 else None
+    for name, pose in placed.items():
+        number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)  # type: ignore[attr-defined]
+        if number >= 0:
+            at = np.asarray(pose, dtype=float)
+            model.body_pos[number], model.body_quat[number] = at[:3], at[3:]

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from robot_rl.sim.articulated.scene import place
 
 if TYPE_CHECKING:
     import mujoco
@@ -64,10 +68,11 @@ class BodyPoses:
     def __init__(self, model: mujoco.MjModel) -> None:
         import mujoco
 
-        self._mj, self.model, self._data = mujoco, model, mujoco.MjData(model)
+        self._mj, self.model, self._data = mujoco, copy.copy(model), mujoco.MjData(model)
 
-    def at(self, qpos: ArrayLike) -> tuple[Floats, Floats]:
-        """(nbody, 3) m and (nbody, 4) wxyz in the world at positions qpos (nq,)."""
+    def at(self, qpos: ArrayLike, placed: Mapping[str, ArrayLike]) -> tuple[Floats, Floats]:
+        """(nbody, 3) m and (nbody, 4) wxyz in the world at positions qpos (nq,); `placed`: see `env.placed`."""
+        place(self.model, placed)
         self._data.qpos[:] = np.asarray(qpos, dtype=float)
         self._mj.mj_kinematics(self.model, self._data)
         return self._data.xpos.copy(), self._data.xquat.copy()

@@ -15,6 +15,7 @@ from torch import Tensor
 from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.sim.articulated.options import ArticulatedOptions, Latency
 from robot_rl.sim.articulated.rotations import yaw_of
+from robot_rl.sim.articulated.scene import GOAL
 
 if TYPE_CHECKING:
     import mujoco
@@ -140,6 +141,11 @@ class Steerable:
     def goal_pose(self) -> Tensor | None:
         """(N, 7) world position m and quaternion wxyz of what is to be reached; None where the task has none."""
         return None
+
+    def placed(self) -> dict[str, Tensor]:
+        """Where bodies without joints stand that differ between simulations: name → pose (N, 7); the goal is one."""
+        goal = self.goal_pose()
+        return {} if goal is None else {GOAL: goal}
 
     def set_goal_pose(self, pose: Tensor) -> None:
         """Move the goal of all simulations to pose (7,).

@@ -119,6 +119,7 @@ class ManipulationEnv(ArticulatedEnv):
         self._hold_steps = max(1, round(self.options.hold_s / self.control_dt))
         self._qpos0 = torch.as_tensor(self.model.qpos0.copy(), dtype=torch.float32, device=device)
         self._starts = self._starting_poses()
+        self._fixed = any(self.model.body(b).name == scenes.FIXTURE for b in range(self.model.nbody))
         self._has_object = any(s.name == "object_pos_w" for s in self.task.signals)
         upright = torch.tensor([1.0, 0.0, 0.0, 0.0], device=device)
         self.target_pos, self.target_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)
@@ -307,6 +308,21 @@ class ManipulationEnv(ArticulatedEnv):
         if self.cameras.look_dim > 0:
             self.looks = self.looks.index_copy(0, ids, self.uniform(-1.0, 1.0, k, self.cameras.look_dim))
         self.draw_goal(ids)
+
+    # What can be seen and moved.
+
+    def goal_pose(self) -> Tensor:
+        return torch.cat([self.target_pos, self.target_quat], dim=1)
+
+    def placed(self) -> dict[str, Tensor]:
+        fixture = {scenes.FIXTURE: torch.cat([self.fixture_pos, self.fixture_quat], dim=1)} if self._fixed else {}
+        return super().placed() | fixture
+
+    def set_goal_pose(self, pose: Tensor) -> None:
+        """Besides: a goal at a fixture cannot be moved without it."""
+        if self._fixed:
+            super().set_goal_pose(pose)
+        self.target_pos = pose[:3].to(self.target_pos).repeat(self.num_envs, 1)
 
     # Helpers of the tasks.
 

@@ -129,7 +129,7 @@ def test_shapes_have_their_volume_and_face_outwards() -> None:
 
 def test_bodies_are_where_the_physics_has_them(session: Session) -> None:
     session.advance()
-    pos, quat = BodyPoses(session.env.model).at(session.qpos)
+    pos, quat = BodyPoses(session.env.model).at(session.qpos, session.placed)
     trunk = session.env.model.body("trunk").id
     assert pos[trunk] == pytest.approx(session.qpos[:3]) and quat[trunk] == pytest.approx(session.qpos[3:7], abs=1e-6)
     assert {s.body for s in drawn_shapes(session.env.model)} == set(range(trunk, session.env.model.nbody))

@@ -30,7 +30,7 @@ def save_sheet(record: Recording, model: mujoco.MjModel, follow: str, path: Path
     start = (steps - shown) // 2
     with SceneRenderer(model, SHEET, follow) as renderer:
         pictures = [
-            renderer.frame(record.qpos[k, robot], [f"{k * record.dt:.2f} s"], _goal(record, k, robot))
+            renderer.frame(record.qpos[k, robot], [f"{k * record.dt:.2f} s"], record.placed_at(k, robot))
             for k in np.linspace(start, start + shown - 1, SHEET_COUNT).round().astype(int)
         ]
     return write_png(contact_sheet(pictures), path)
@@ -53,8 +53,4 @@ def _frames(record: Recording, renderer: Any, title: str) -> Iterator[Any]:
         for name, (unit, value, wanted) in record.traces.items():
             asked = "" if wanted is None else f" of {wanted[k, robot]:+.2f}"
             lines.append(f"{name} {value[k, robot]:+.2f}{asked} {unit}")
-        yield renderer.frame(record.qpos[k, robot], lines, _goal(record, k, robot))
-
-
-def _goal(record: Recording, k: int, robot: int) -> Any:
-    return None if record.goal is None else record.goal[k, robot]
+        yield renderer.frame(record.qpos[k, robot], lines, record.placed_at(k, robot))

@@ -61,7 +61,7 @@ class Recording:
     Attributes:
         dt: s between steps. alive: (T, K) whether the episode was still going on.
         qpos: (T, K, nq). joint_pos, joint_vel, torque: (T, K, J) rad, rad/s, N m.
-        touching: (T, K, F) bool. goal: (T, K, 7) or None.
+        touching: (T, K, F) bool. placed: body without joints → its poses (T, K, 7), see `env.placed`.
         traces: name → (unit, value (T, K), wanted (T, K) or None).
     """
 
@@ -72,12 +72,16 @@ class Recording:
     joint_vel: NDArray[np.float32]
     torque: NDArray[np.float32]
     touching: Bools
-    goal: NDArray[np.float32] | None
+    placed: dict[str, NDArray[np.float32]]
     traces: dict[str, tuple[str, NDArray[np.float32], NDArray[np.float32] | None]]
 
     def steps(self, robot: int = 0) -> int:
         """Number of control steps of this robot's episode."""
         return int(self.alive[:, robot].sum())
+
+    def placed_at(self, step: int, robot: int) -> dict[str, NDArray[np.float32]]:
+        """Name → pose (7,)."""
+        return {name: poses[step, robot] for name, poses in self.placed.items()}
 
 
 class Player:
@@ -215,6 +219,7 @@ class _Recorder:
         self.count = count
         self.rows: dict[str, list[NDArray[Any]]] = {}
         self.units: dict[str, str] = {}
+        self.placed: set[str] = set()
 
     def store(self, env: Any, alive: Any) -> None:
         def keep(name: str, value: Any) -> None:
@@ -225,9 +230,9 @@ class _Recorder:
         for name in ("joint_pos", "joint_vel", "torque"):
             keep(name, getattr(env, name))
         keep("touching", env.touching())
-        goal = env.goal_pose()
-        if goal is not None:
-            keep("goal", goal)
+        for name, pose in env.placed().items():
+            self.placed.add(name)
+            keep(f"placed {name}", pose)
         for name, trace in env.traces().items():
             self.units[name] = trace.unit
             keep(f"value {name}", trace.value)
@@ -238,7 +243,8 @@ class _Recorder:
         rows = {name: np.stack(values) for name, values in self.rows.items()}
         traces = {n: (unit, rows[f"value {n}"], rows.get(f"wanted {n}")) for n, unit in self.units.items()}
         direct = ("alive", "qpos", "joint_pos", "joint_vel", "torque", "touching")
-        return Recording(dt, **{name: rows[name] for name in direct}, goal=rows.get("goal"), traces=traces)
+        placed = {name: rows[f"placed {name}"] for name in sorted(self.placed)}
+        return Recording(dt, **{name: rows[name] for name in direct}, placed=placed, traces=traces)
 
 
 def _first_of(parts: Sequence[Episodes], count: int) -> Episodes:

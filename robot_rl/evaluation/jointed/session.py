@@ -69,6 +69,11 @@ class Session:
         return self.env.physics.qpos[0].cpu().numpy()
 
     @property
+    def placed(self) -> dict[str, NDArray[np.float32]]:
+        """Name → pose (7,) of bodies without joints, see `env.placed`."""
+        return {name: pose[0].cpu().numpy() for name, pose in self.env.placed().items()}
+
+    @property
     def goal(self) -> NDArray[np.float32] | None:
         """(7,) pose of the goal, or None."""
         pose = self.env.goal_pose()

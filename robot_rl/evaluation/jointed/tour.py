@@ -41,7 +41,7 @@ def _frames(session: Session, renderer: Any, seconds: float, title: str) -> Iter
         while session.time < (i + 1) / FPS - 1e-9:
             session.advance()
         lines = [title, *(f"{name} {text}" for name, text in session.readouts().items())]
-        yield renderer.frame(session.qpos, lines, session.goal)
+        yield renderer.frame(session.qpos, lines, session.placed)
 
 
 def _turn(session: Session, changes: dict[str, float]) -> None:

@@ -71,12 +71,11 @@ class Viewer:
         self.server.stop()
 
     def _build_scene(self) -> None:
-        from robot_rl.sim.articulated.scene import goal_body
         from robot_rl.sim.articulated.shapes import BodyPoses, drawn_shapes
 
         scene, model = self.server.scene, self.session.env.model
         scene.set_up_direction("+z")
-        self._poses, self._goal_body = BodyPoses(model), goal_body(model)
+        self._poses = BodyPoses(model)
         self._world = scene.add_frame("/world", show_axes=False)
         scene.add_grid("/world/floor", **_GRID)
         self._bodies = [scene.add_frame(f"/world/body{i}", show_axes=False) for i in range(model.nbody)]
@@ -147,7 +146,7 @@ class Viewer:
             self.session.ask(action)
 
     def _show_poses(self) -> None:
-        pos, quat = self._poses.at(self.session.qpos)
+        pos, quat = self._poses.at(self.session.qpos, self.session.placed)
         base = self.session.env.robot.base
         with self.server.atomic():
             for frame, p, q in zip(self._bodies, pos, quat, strict=True):
@@ -155,9 +154,6 @@ class Viewer:
             goal = self.session.goal
             if self._goal is not None and goal is not None and time.monotonic() - self._dragged > HELD:
                 self._goal.position, self._goal.wxyz = goal[:3], goal[3:7]
-            if self._goal_body is not None and goal is not None:
-                body = self._bodies[self._goal_body]
-                body.position, body.wxyz = goal[:3], goal[3:7]
             if self._follow and base:
                 x, y, _ = pos[self.session.env.model.body(base).id]
                 self._world.position = (-x, -y, 0.0)
