@@ -103,6 +103,8 @@ class PickEnv(CubeEnv):
 
     turns, grips = True, True
     friction_of = (scenes.OBJECT, "left_pad", "right_pad")
+    AROUND, WIDE = 0.022, 0.07
+    """m from gripper to cube below which the fingers are beside it, not on it; opening at which it fits in between."""
 
     def draw_goal(self, ids: Tensor) -> None:
         o, k = self.options, len(ids)
@@ -112,13 +114,16 @@ class PickEnv(CubeEnv):
         return self.distance() < self.options.tolerance
 
     def task_rewards(self) -> dict[str, Tensor]:
-        """Stages that only add up: at the cube, grasped, lifted, towards the target."""
+        """Stages that only add up: around the cube, grasped, lifted, towards the target.
+
+        ManiSkill's PickCube has the same, but for the opening of the gripper (Gu et al., 2023).
+        """
         missing, near = self.distance(), self.reach()
-        grasped = (self.grasped() & (near < 0.03)).float()
+        grasped = (self.grasped() & (near < self.AROUND)).float()
         height = (self.object_pos[:, 2] - scenes.CUBE_HALF).clamp(0.0, 0.05) / 0.05
         lifted = grasped * (height > 0.2).float()
         return {
-            "reach": terms.near(near, 0.2),
+            "reach": terms.near(terms.off_grasp(near, self.gripper_width[:, 0], self.AROUND, self.WIDE), 0.2),
             "grasp": grasped,
             "lift": grasped * height,
             "goal": lifted * terms.near(missing, 0.2),

@@ -16,12 +16,12 @@ def planar(a: Tensor, b: Tensor) -> Tensor:
     return (a - b)[:, :2].norm(dim=1)
 
 
-def off_push(tip: Tensor, pushed: Tensor, goal: Tensor, near_end: float, far_end: float, high: float) -> Tensor:
+def off_push(tip: Tensor, pushed: Tensor, goal: Tensor, near_end: float, far_end: float, clear: float) -> Tensor:
     """How far (N,) m a tip is from where it can push a low object towards its goal; points (N, 3) m, world.
 
     That is a strip on the line through both, at the object's height, between two ends behind its middle. For a tip that
-    is higher than the object by `high` only the far end counts: a strip next to the object would draw whoever comes
-    from above onto the object's edge. Horizontal and vertical distance are added, so that a tip which the object
+    is above the object or beside the line by `clear` only the far end counts: the strip itself would draw it against
+    the object, which stands in the way. Horizontal and vertical distance are added, so that a tip that the object
     keeps from going down still gains by going sideways.
     """
     way = (goal - pushed)[:, :2]
@@ -29,9 +29,22 @@ def off_push(tip: Tensor, pushed: Tensor, goal: Tensor, near_end: float, far_end
     at = tip - pushed
     behind = -(at[:, :2] * along).sum(1)
     beside = at[:, 0] * along[:, 1] - at[:, 1] * along[:, 0]
-    nearest = near_end + (far_end - near_end) * (at[:, 2] / high).clamp(0.0, 1.0)
+    apart = torch.maximum(at[:, 2], beside.abs() - 0.5 * clear) / clear
+    nearest = near_end + (far_end - near_end) * apart.clamp(0.0, 1.0)
     off = torch.clamp(nearest - behind, min=0) + torch.clamp(behind - far_end, min=0)
     return torch.stack([off, beside], dim=1).norm(dim=1) + at[:, 2].abs()
+
+
+def off_grasp(distance: Tensor, width: Tensor, around: float, wide: float) -> Tensor:
+    """How far (N,) m a gripper is from having an object between its fingers.
+
+    Args:
+        distance: (N,) m from the middle of the fingers to that of the object. width: (N,) m between the fingers.
+        around: m; nearer than this the fingers are beside the object and may close.
+        wide: m; farther away, what the fingers lack to this opening is added: closed ones would come to lie on the
+            object, where opening them changes nothing else.
+    """
+    return distance + torch.where(distance < around, 0.0, torch.clamp(wide - width, min=0))
 
 
 def band(value: Tensor, low: float, high: float, margin: float) -> Tensor:

@@ -128,7 +128,7 @@ def test_dense_rewards_rise_towards_the_goal() -> None:
     assert rewards[-1] > rewards[1] + 0.05
 
 
-def test_readiness_to_push_is_measured_to_a_strip_behind_the_object_and_from_above_to_its_far_end() -> None:
+def test_readiness_to_push_is_measured_to_a_strip_behind_the_object_and_from_elsewhere_to_its_far_end() -> None:
     cube, goal, ends = torch.tensor([[0.5, 0.0, 0.02]]), torch.tensor([[0.6, 0.0, 0.02]]), (0.02, 0.06, 0.02)
 
     def off(x: float, y: float, z: float) -> float:
@@ -136,9 +136,17 @@ def test_readiness_to_push_is_measured_to_a_strip_behind_the_object_and_from_abo
 
     assert [off(x, 0.0, 0.0) for x in (-0.02, -0.06)] == pytest.approx([0.0, 0.0], abs=1e-6)
     assert off(0.03, 0.0, 0.0) == pytest.approx(0.05) and off(-0.1, 0.0, 0.0) == pytest.approx(0.04)
-    assert off(-0.04, 0.03, 0.0) == pytest.approx(0.03)
+    assert off(-0.02, 0.01, 0.0) == pytest.approx(0.01)
+    at_its_side = [off(x, 0.03, 0.0) for x in (-0.02, -0.04, -0.06)]  # back first, then to the line
+    assert at_its_side == pytest.approx([0.05, 0.036, 0.03], abs=1e-3)
     on_its_edge = [off(x, 0.0, 0.03) for x in (-0.02, -0.04, -0.06)]  # going back from there, then down, must pay
     assert on_its_edge == pytest.approx([0.07, 0.05, 0.03]) and off(-0.06, 0.0, 0.0) < on_its_edge[-1]
+
+
+def test_fingers_that_are_not_around_the_object_should_be_open() -> None:
+    distance, width = torch.tensor([0.1, 0.1, 0.03, 0.01, 0.01]), torch.tensor([0.08, 0.0, 0.04, 0.04, 0.08])
+    off = terms.off_grasp(distance, width, 0.022, 0.07)
+    assert off.tolist() == pytest.approx([0.1, 0.17, 0.06, 0.01, 0.01])
 
 
 def test_a_lost_object_and_too_much_force_end_the_episode() -> None:
