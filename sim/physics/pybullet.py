@@ -19,9 +19,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
-import pybullet
 import torch
-from pybullet_utils.bullet_client import BulletClient
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
@@ -29,6 +27,11 @@ from robot_rl.sim.physics._bullet_build import check_supported
 from robot_rl.sim.physics._bullet_sensors import check_sensors
 from robot_rl.sim.physics._bullet_world import BulletWorld
 from robot_rl.sim.physics._model import check_batch, check_field, cpu_only, nominal, varying_fields
+from robot_rl.sim.physics._silence import silenced
+
+with silenced():  # it tells when it was built
+    import pybullet
+    from pybullet_utils.bullet_client import BulletClient
 
 MOST = 1000
 """Simulations at a time; Bullet has 1024 connections per process."""
@@ -50,7 +53,8 @@ class PybulletPhysics:
         check_sensors(model)
         self.model, self.num_envs, self.dt = model, num_envs, float(model.opt.timestep)
         self.fields = varying_fields(model, [n for n in dir(model) if not n.startswith("_")]) | {"opt.gravity"}
-        clients = [BulletClient(pybullet.DIRECT) for _ in range(num_envs)]
+        with silenced():
+            clients = [BulletClient(pybullet.DIRECT) for _ in range(num_envs)]
         self.worlds = [BulletWorld(client, copy.copy(model)) for client in clients]
         self._changed: dict[str, np.ndarray] = {}
         self._outdated: set[int] = set()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import mujoco
 import pytest
 from physics_contract import PhysicsContract
@@ -50,3 +53,12 @@ def test_contact_sensors_it_cannot_evaluate_are_named() -> None:
     )
     with pytest.raises(ConfigError, match="contact sensor 'deep'"):
         PybulletPhysics(model, 1)
+
+
+def test_the_engine_prints_nothing_into_the_users_output() -> None:
+    code = (
+        "from robot_rl.sim.task_spec import make_env\n"
+        "make_env('panda-reach', 2, 0, 'cpu', {'physics': 'pybullet'})\nprint('here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("here\n", "")
