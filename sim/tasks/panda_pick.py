@@ -26,5 +26,6 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.tasks:PickEnv",
+    algorithm="fast-sac",
     safety=SAFETY,
 )

@@ -25,5 +25,6 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.tasks:PushEnv",
+    algorithm="fast-sac",
     safety=SAFETY,
 )
