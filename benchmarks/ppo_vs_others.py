@@ -6,6 +6,8 @@
 
 Prints samples per second, split into collecting and learning, and the mean return of the last 100 episodes, per seed;
 then the ratios of ours to each. One thread; CPU time on a CPU (machines may be shared), wall time on a GPU.
+`sb3` steps the same batch of environments as ours does; `sb3-gym` steps one Gymnasium environment after the other, as
+Stable-Baselines3 is used where nobody wrote a batched environment.
 Different on purpose: SB3 has no adaptive learning rate, no running normaliser of this kind and one observation group.
 """
 
@@ -121,13 +123,34 @@ def rsl_rl(env: Any, a: argparse.Namespace, seed: int, clock: Clock) -> dict[str
 
 
 def sb3(env: Any, a: argparse.Namespace, seed: int, clock: Clock) -> dict[str, float]:
+    from robot_rl.policies.sb3_vec_env import BatchedVecEnv
+
+    vec = BatchedVecEnv(env, seed)
+    _train_sb3(vec, a, seed, clock)
+    return vec.meter.metrics()
+
+
+def sb3_gym(env: Any, a: argparse.Namespace, seed: int, clock: Clock) -> dict[str, float]:
+    """As its manual says: one Gymnasium environment for each robot, in one process."""
+    import gymnasium
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+    from robot_rl.sim.gym_env import gym_id
+
+    del env
+    vec = VecMonitor(DummyVecEnv([lambda: gymnasium.make(gym_id(a.task))] * a.num_envs))
+    model = _train_sb3(vec, a, seed, clock)
+    ended = model.ep_info_buffer or [{"r": float("nan"), "l": float("nan")}]
+    return {
+        f"episode/{name}": statistics.mean(e[key] for e in ended) for name, key in (("return", "r"), ("length", "l"))
+    }
+
+
+def _train_sb3(vec: Any, a: argparse.Namespace, seed: int, clock: Clock) -> Any:
     import torch
     from stable_baselines3 import PPO
 
-    from robot_rl.policies.sb3_vec_env import BatchedVecEnv
-
     s, rows = SHARED, a.num_envs * a.steps
-    vec = BatchedVecEnv(env, seed)
     layers = {"net_arch": {"pi": a.hidden, "vf": a.hidden}, "activation_fn": torch.nn.ELU, "log_std_init": -0.7}
     model = PPO(
         "MlpPolicy", vec, n_steps=a.steps, batch_size=rows // s["minibatches"], n_epochs=s["epochs"],
@@ -138,10 +161,12 @@ def sb3(env: Any, a: argparse.Namespace, seed: int, clock: Clock) -> dict[str, f
     clock.timed(model, "collect_rollouts", "collect")
     clock.timed(model, "train", "learn")
     model.learn(rows * a.iterations, reset_num_timesteps=False)
-    return vec.meter.metrics()
+    return model
 
 
-LIBRARIES: dict[str, Callable[..., dict[str, float]]] = {"ours": ours, "rsl_rl": rsl_rl, "sb3": sb3}
+LIBRARIES: dict[str, Callable[..., dict[str, float]]] = {
+    "ours": ours, "rsl_rl": rsl_rl, "sb3": sb3, "sb3-gym": sb3_gym,
+}  # fmt: skip
 
 
 def measure(name: str, a: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -159,7 +184,7 @@ def measure(name: str, a: argparse.Namespace, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="quadrotor-hover")
-    parser.add_argument("--libraries", default="ours,rsl_rl,sb3")
+    parser.add_argument("--libraries", default="ours,rsl_rl,sb3,sb3-gym")
     parser.add_argument("--num-envs", type=int, default=256)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--iterations", type=int, default=20)
