@@ -63,6 +63,8 @@ class AlgorithmSpec:
         create: (env, config, seed) → Algorithm. Reads sizes and attributes of the environment, does not step it.
         task_overrides: keyword arguments for making the task's environment, e.g. {"observer": "l2f"}.
         distributed: several processes may train one policy with it (torchrun); see `policies/distributed.py`.
+        may_grow: the config's field that says how long training lasts, where nothing else depends on it: with a larger
+            value a run, complete or not, may be resumed. "": none.
         shown: metrics for the progress bar, most important first.
         summary: one line for `robot-rl list`.
     """
@@ -72,6 +74,7 @@ class AlgorithmSpec:
     create: Callable[[BatchedEnv, Any, int], Algorithm]
     task_overrides: Mapping[str, Any] = field(default_factory=dict)
     distributed: bool = False
+    may_grow: str = ""
     shown: tuple[str, ...] = ("episode/return", "episode/length")
     summary: str = ""
 

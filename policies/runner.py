@@ -25,6 +25,7 @@ from robot_rl.policies.algorithm import Algorithm, AlgorithmSpec, load_algorithm
 from robot_rl.policies.distributed import SharedStop, joined
 from robot_rl.policies.guards import NonFinite, require_range
 from robot_rl.policies.run_folder import RunFolder, write_checkpoint
+from robot_rl.policies.same_run import require_same_run
 from robot_rl.policies.shared_run_folder import NoLog, SharedRunFolder
 from robot_rl.policies.training_log import MetricsLog, ProgressDisplay
 from robot_rl.protocols import BatchedEnv
@@ -121,7 +122,7 @@ def train(
         run, shown = SharedRunFolder(folder, runner.keep, ranks), console if ranks.rank == 0 else None
         algorithm = spec.create(env, config, seed)
         try:
-            session = _open(run, algorithm, env, identity, info, resume, runner, shown)
+            session = _open(run, algorithm, env, identity, spec.may_grow, info, resume, runner, shown)
             return session.finish(_iterate(session, spec, ranks.stop(stop), runner, shown))
         finally:
             run.close()
@@ -202,6 +203,7 @@ def _open(
     algorithm: Algorithm,
     env: BatchedEnv,
     identity: dict[str, Any],
+    may_grow: str,
     info: RunInfo,
     resume: bool,
     runner: RunnerConfig,
@@ -216,7 +218,8 @@ def _open(
     state: dict[str, Any] | None = None
     if resume:
         record = run.open_existing()
-        _require_same_run(run, record, identity)
+        require_same_run(run.path, record, identity, may_grow)
+        record["config"] = identity["config"]
         state = run.load_newest(say)
         record.setdefault("resumed", []).append(_now())
         if state is None:
@@ -237,26 +240,6 @@ def _open(
         session.cpu_before = state["cpu_seconds"]
         say(f"resumed {run.path} after iteration {session.iteration}")
     return session
-
-
-def _require_same_run(run: RunFolder, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    wanted = _flat(identity)
-    stored = _flat({key: record.get(key) for key in identity})
-    keys = sorted(k for k in wanted.keys() | stored.keys() if _plain(wanted.get(k)) != _plain(stored.get(k)))
-    if keys:
-        lines = "".join(f"\n  - {k}: the run has {stored.get(k)!r}, now {wanted.get(k)!r}" for k in keys)
-        raise CheckpointError(f"{run.path} is another run and cannot be resumed with these settings:{lines}")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _restore(state: Mapping[str, Any], algorithm: Algorithm, env: BatchedEnv) -> None:

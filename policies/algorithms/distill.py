@@ -257,6 +257,7 @@ ALGORITHM = AlgorithmSpec(
     config_class=DistillConfig,
     create=Distill,
     distributed=True,
+    may_grow="iterations",
     shown=("loss/imitation", "episode/return", "episode/length", "episode/terminated", "dagger/beta"),
     summary="DAgger: a student with the robot's observations, recurrent if wanted, learns to act like a teacher",
 )

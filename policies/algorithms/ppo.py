@@ -392,6 +392,7 @@ ALGORITHM = AlgorithmSpec(
     config_class=PpoConfig,
     create=Ppo,
     distributed=True,
+    may_grow="iterations",
     shown=("episode/return", "episode/length", "episode/terminated", "policy/kl", "policy/std"),
     summary="PPO on many environments: adaptive KL, asymmetric critic, normaliser inside the exported policy",
 )

@@ -231,6 +231,16 @@ def test_resuming_a_complete_run_changes_nothing(whole):
     assert torch.equal(parameters(first), parameters(again))
 
 
+def test_a_complete_run_goes_on_for_more_iterations_as_if_it_had_been_asked_for_them(tmp_path):
+    whole = run("ppo", tmp_path / "whole", changes={"iterations": 6})
+    run("ppo", tmp_path / "run", changes={"iterations": 3})
+    longer = run("ppo", tmp_path / "run", changes={"iterations": 6}, resume=True)
+    assert longer.iterations == 6 and torch.equal(parameters(longer), parameters(whole))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["iterations"] == 6
+    with pytest.raises(CheckpointError, match=r"config\.iterations: the run has 6, now 4"):
+        run("ppo", tmp_path / "run", changes={"iterations": 4}, resume=True)
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     process = start("ppo", tmp_path / "run")
     try:
