@@ -145,3 +145,18 @@ def task_of(contract: Contract) -> TaskSpec:
         if task.robot == contract.robot and wanted <= {s.name for s in task.signals}:
             return task
     raise UnknownName("task", contract.task, available)
+
+
+def task_played_by(policy: str) -> TaskSpec:
+    """The task of a policy file, or the one that the scripted expert `base:<name>` is named after.
+
+    Raises:
+        UnknownName: neither is known, as for controllers that fly any flight task.
+        ContractError: the file is refused.
+    """
+    from robot_rl.policy_file import read_policy_file
+    from robot_rl.registry import load
+
+    if policy.startswith("base:"):
+        return load("task", policy.removeprefix("base:"))
+    return task_of(read_policy_file(policy).contract)

@@ -21,7 +21,7 @@ HELP = "evaluate an exported policy: success, errors, stress table, stability ma
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("policy", help="ONNX file, or base:<name> for a classical controller")
+    parser.add_argument("policy", help="ONNX file, or base:<name> for a classical controller or a scripted expert")
     parser.add_argument(
         "--episodes", type=int, default=1000, help="per scenario; figure-eights fly a fifth (default 1000)"
     )
@@ -72,13 +72,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 def jointed_task(policy: str) -> TaskSpec | None:
     """The task of a policy file for a robot with joints; None for whatever flies."""
-    from robot_rl.commands.compose import task_of
-    from robot_rl.policy_file import read_policy_file
+    from robot_rl.commands.compose import task_played_by
 
-    if policy.startswith("base:"):
-        return None
     try:
-        task = task_of(read_policy_file(policy).contract)
+        task = task_played_by(policy)
     except UnknownName:
         return None
     return task if task.variants else None

@@ -16,7 +16,7 @@ HELP = "watch and steer a policy in the browser: velocities, pushes, friction, l
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("policy", type=Path, help="ONNX file")
+    parser.add_argument("policy", help="ONNX file, or base:<name> for a scripted expert")
     parser.add_argument("--task", help="another task than the one it was trained for")
     parser.add_argument("--physics", help="contact simulator to begin with, see `robot-rl list physics`")
     parser.add_argument("--set", nargs="+", default=[], action="extend", dest="changes", metavar="OPTION=VALUE",
@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.headless_video is not None:
         from robot_rl.evaluation.jointed.tour import save_tour
 
-        title = f"{arguments.policy.stem}: {watched.task.name}"
+        title = f"{Path(arguments.policy).stem}: {watched.task.name}"
         film = save_tour(Session(watched), arguments.headless_video, arguments.seconds, title)
         print(f"wrote {film}")
         return 0
@@ -61,18 +61,16 @@ def watched_by(arguments: argparse.Namespace) -> Watched:
     Raises:
         ConfigError: impossible arguments, or a policy that flies.
     """
-    from robot_rl.commands.compose import task_of
+    from robot_rl.commands.compose import task_played_by
     from robot_rl.evaluation.jointed.command import changes_of
     from robot_rl.evaluation.jointed.session import Watched
-    from robot_rl.policy_file import read_policy_file
     from robot_rl.registry import load
 
     if not 0 < arguments.seconds <= 3600:
         raise ConfigError(f"--seconds {arguments.seconds:g}: must be more than 0 and at most 3600")
     if not 0 < arguments.port < 65536:
         raise ConfigError(f"--port {arguments.port}: must be from 1 to 65535")
-    contract = read_policy_file(arguments.policy).contract
-    task = load("task", arguments.task) if arguments.task else task_of(contract)
+    task = load("task", arguments.task) if arguments.task else task_played_by(arguments.policy)
     if not task.variants:
         raise ConfigError(f"'{task.name}' is flight; `robot-rl eval {arguments.policy} -o FOLDER` films it")
     return Watched(arguments.policy, task, changes_of(arguments), arguments.seed)

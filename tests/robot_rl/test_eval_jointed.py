@@ -170,3 +170,12 @@ def test_without_opengl_the_package_is_named() -> None:
     env = {**os.environ, "MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert "MissingDependency" in done.stderr and "apt-get install libegl1 libgl1-mesa-dri" in done.stderr
+
+
+def test_a_scripted_expert_plays_its_own_task(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "base:panda-reach", "--episodes", "8", "--scenarios", "nominal", "--require", "0.9", "--json", "-"]
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["task"] == "panda-reach" and report["policy"] == "panda-reach"
+    assert main(["view", "base:lee"]) == 2
+    assert "lee" in capsys.readouterr().err

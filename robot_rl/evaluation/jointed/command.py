@@ -65,14 +65,14 @@ def evaluate_jointed(arguments: argparse.Namespace, task: TaskSpec) -> JointedRe
             status.update(f"[{time.monotonic() - begin:4.0f} s] {title}: {100 * share:3.0f} %")
 
         results = evaluate_variants(
-            Path(arguments.policy), task, arguments.scenarios or "quick", arguments.episodes, arguments.seed, changes,
+            arguments.policy, task, arguments.scenarios or "quick", arguments.episodes, arguments.seed, changes,
             progress,
         )  # fmt: skip
     facts = {
         "episodes": arguments.episodes, "seed": arguments.seed, "options": changes, "version": __version__,
         "wall_seconds": time.monotonic() - begin,
     }  # fmt: skip
-    return JointedReport(Path(arguments.policy).stem, task.name, results, facts)
+    return JointedReport(Path(arguments.policy).stem.removeprefix("base:"), task.name, results, facts)
 
 
 def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def summarise(episodes: Episodes) -> Summary:
 
 
 def evaluate_variants(
-    path: Path,
+    policy: str | Path,
     task: TaskSpec,
     variants: str = "quick",
     episodes: int = 1000,
@@ -87,7 +87,7 @@ def evaluate_variants(
     changes: Mapping[str, Any] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> list[VariantResult]:
-    """Play the policy file on each variant.
+    """Play a policy file, or `base:<name>`, on each variant.
 
     Args:
         variants: names and groups, comma-separated (`sim/articulated/variants.py`).
@@ -109,7 +109,7 @@ def evaluate_variants(
         begin, batch = time.monotonic(), min(count, BATCH)
         table = recording = reason = None
         try:
-            table, recording = play(Player(path, task.overridden(both), batch, seed), count, seed, told)
+            table, recording = play(Player(policy, task.overridden(both), batch, seed), count, seed, told)
         except MissingDependency as error:
             reason = str(error)
         summary = None if table is None else summarise(table)

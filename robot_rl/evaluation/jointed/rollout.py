@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 # What an evaluation needs of every environment: each robot plays its first episode and waits for the others.
 SETTINGS: dict[str, Any] = {"auto_reset": False, "desync": False}
+BASE = "base:"  # before the name of a scripted expert
 KEPT = 16  # robots of which everything is kept, for pictures
 
 
@@ -84,32 +85,56 @@ class Recording:
         return {name: poses[step, robot] for name, poses in self.placed.items()}
 
 
+class _Base:
+    """A scripted expert with the face of a loaded policy file."""
+
+    def __init__(self, name: str, num_envs: int) -> None:
+        from robot_rl.registry import load
+
+        self.policy, self.num_envs = load("base", name)(), num_envs
+
+    def reset(self) -> None:
+        self.policy.reset(self.num_envs)
+
+    def act(self, signals: Mapping[str, NDArray[Any]], time_step: float) -> dict[str, NDArray[Any]]:
+        del time_step
+        return self.policy.act(signals)
+
+
 class Player:
-    """A policy file with N robots of its task.
+    """A policy file, or a scripted expert, with N robots of its task.
 
     Args:
-        path: the policy file. task: with all changes. num_envs: robots at once.
+        policy: the policy file, or `base:<name>`. task: with all changes. num_envs: robots at once.
 
     Raises:
         ConfigError: the policy is made for another rate, or needs signals that the task does not have.
         Whatever loading the file or building the environment raises.
     """
 
-    def __init__(self, path: Path, task: TaskSpec, num_envs: int, seed: int) -> None:
+    def __init__(self, policy: str | Path, task: TaskSpec, num_envs: int, seed: int) -> None:
+        self.num_envs, self.task = num_envs, task.overridden(SETTINGS)
+        self.policy: Any
+        if str(policy).startswith(BASE):
+            self.policy = _Base(str(policy).removeprefix(BASE), num_envs)
+            self.env: Any = self.task.make(num_envs, seed)
+            self._names = list(self.env.signals())
+        else:
+            self._load(Path(policy), seed)
+
+    def _load(self, path: Path, seed: int) -> None:
         from robot_rl.policy import Policy
 
-        self.policy = Policy.load(path, num_envs=num_envs)
-        self.num_envs = num_envs
-        contract, rate = self.policy.contract, self.policy.contract.rate
-        self.task = task.overridden(SETTINGS)
-        control_dt = self.task.options.control_dt
+        self.policy = Policy.load(path, num_envs=self.num_envs)
+        task, contract, rate = self.task, self.policy.contract, self.policy.contract.rate
+        control_dt = task.options.control_dt
         if not rate.min_dt - 1e-9 <= control_dt <= rate.max_dt + 1e-9:
             raise ConfigError(
                 f"the policy may be called every {rate.min_dt:g} to {rate.max_dt:g} s; "
                 f"task '{task.name}' has control_dt = {control_dt:g} s"
             )
         self._names = [s.name for s in contract.signals if s.name != "time_step"]
-        self.env: Any = self.task.make(num_envs, seed)
+        self.env = task.make(self.num_envs, seed)
         missing = [name for name in self._names if name not in self.env.signals()]
         if missing:
             have = ", ".join(sorted(self.env.signals()))

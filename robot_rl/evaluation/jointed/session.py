@@ -26,9 +26,9 @@ SMOOTHING = 0.5  # s, time constant of the numbers that are shown
 
 @dataclass(frozen=True)
 class Watched:
-    """What to simulate: a policy file in a task with some options changed."""
+    """What to simulate: a policy file, or `base:<name>`, in a task with some options changed."""
 
-    path: Path
+    policy: str | Path
     task: TaskSpec
     changes: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -43,7 +43,7 @@ class Watched:
         settings = {**calm, "episode_s": ENDLESS, "latency.max": LONGEST_LATENCY, "threads": 1, **self.changes}
         if physics is not None:
             settings["physics"] = physics
-        return Player(self.path, self.task.overridden(settings), 1, self.seed)
+        return Player(self.policy, self.task.overridden(settings), 1, self.seed)
 
 
 class Session:
