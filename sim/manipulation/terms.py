@@ -19,20 +19,20 @@ def planar(a: Tensor, b: Tensor) -> Tensor:
 def off_push(tip: Tensor, pushed: Tensor, goal: Tensor, near_end: float, far_end: float, clear: float) -> Tensor:
     """How far (N,) m a tip is from where it can push a low object towards its goal; points (N, 3) m, world.
 
-    That is a strip on the line through both, at the object's height, between two ends behind its middle. For a tip that
-    is above the object or beside the line by `clear` only the far end counts: the strip itself would draw it against
-    the object, which stands in the way. Horizontal and vertical distance are added, so that a tip that the object
-    keeps from going down still gains by going sideways.
+    That is a strip on the line through both, at the object's height, between two ends behind its middle. The way there
+    is measured around the object, for it stands in the way: along a circle through the far end, plus the distance from
+    that circle, plus the difference in height. Inside the circle is only who is low and less than `clear` off the line.
     """
     way = (goal - pushed)[:, :2]
     along = way / way.norm(dim=1, keepdim=True).clamp(min=1e-3)
     at = tip - pushed
     behind = -(at[:, :2] * along).sum(1)
-    beside = at[:, 0] * along[:, 1] - at[:, 1] * along[:, 0]
-    apart = torch.maximum(at[:, 2], beside.abs() - 0.5 * clear) / clear
+    beside = (at[:, 0] * along[:, 1] - at[:, 1] * along[:, 0]).abs()
+    radius, height = at[:, :2].norm(dim=1), at[:, 2]
+    apart = torch.maximum(height, beside - 0.5 * clear) / clear
     nearest = near_end + (far_end - near_end) * apart.clamp(0.0, 1.0)
-    off = torch.clamp(nearest - behind, min=0) + torch.clamp(behind - far_end, min=0)
-    return torch.stack([off, beside], dim=1).norm(dim=1) + at[:, 2].abs()
+    off = torch.clamp(nearest - radius, min=0) + torch.clamp(radius - far_end, min=0)
+    return off + far_end * torch.atan2(beside, behind) + height.abs()
 
 
 def off_grasp(distance: Tensor, width: Tensor, around: float, wide: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -134,13 +135,16 @@ def test_readiness_to_push_is_measured_to_a_strip_behind_the_object_and_from_els
     def off(x: float, y: float, z: float) -> float:
         return terms.off_push(cube + torch.tensor([[x, y, z]]), cube, goal, *ends).item()
 
-    assert [off(x, 0.0, 0.0) for x in (-0.02, -0.06)] == pytest.approx([0.0, 0.0], abs=1e-6)
-    assert off(0.03, 0.0, 0.0) == pytest.approx(0.05) and off(-0.1, 0.0, 0.0) == pytest.approx(0.04)
-    assert off(-0.02, 0.01, 0.0) == pytest.approx(0.01)
-    at_its_side = [off(x, 0.03, 0.0) for x in (-0.02, -0.04, -0.06)]  # back first, then to the line
-    assert at_its_side == pytest.approx([0.05, 0.036, 0.03], abs=1e-3)
-    on_its_edge = [off(x, 0.0, 0.03) for x in (-0.02, -0.04, -0.06)]  # going back from there, then down, must pay
-    assert on_its_edge == pytest.approx([0.07, 0.05, 0.03]) and off(-0.06, 0.0, 0.0) < on_its_edge[-1]
+    assert [off(x, 0.0, 0.0) for x in (-0.02, -0.04, -0.06)] == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+    assert off(-0.1, 0.0, 0.0) == pytest.approx(0.04) and off(-0.06, 0.0, 0.03) == pytest.approx(0.03)
+    around = [off(0.06 * math.cos(a), 0.06 * math.sin(a), 0.0) for a in (1.0, 2.0, 3.0, 3.14)]
+    assert around == pytest.approx([0.06 * (math.pi - a) for a in (1.0, 2.0, 3.0, 3.14)], abs=1e-5)
+    for x, y, z in (
+        (-0.02, 0.03, 0.0),
+        (0.0, -0.04, 0.0),
+        (-0.03, 0.0, 0.03),
+    ):  # against the object: away from it first
+        assert off(1.2 * x, 1.2 * y, z) < off(x, y, z)
 
 
 def test_fingers_that_are_not_around_the_object_should_be_open() -> None:
