@@ -5,6 +5,7 @@ Nothing is imported until it is asked for, so listing needs neither torch nor Mu
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 from pathlib import Path
@@ -54,10 +55,29 @@ def names(kind: str) -> list[str]:
     """Names of one kind, sorted; file `quadrotor_hover.py` is called `quadrotor-hover`."""
     if kind not in KINDS:
         raise UnknownName("kind", kind, KINDS)
+    return sorted(_files(kind))
+
+
+def described(kind: str) -> dict[str, str]:
+    """Name → what its file says of itself first, without importing it.
+
+    Raises:
+        UnknownName: no such kind.
+    """
+    if kind not in KINDS:
+        raise UnknownName("kind", kind, KINDS)
+    found = {}
+    for name, path in sorted(_files(kind).items()):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[name] = " ".join(text.split("\n\n")[0].split())
+    return found
+
+
+def _files(kind: str) -> dict[str, Path]:
     spec = importlib.util.find_spec(KINDS[kind].package)
     folders = spec.submodule_search_locations if spec else None
     files = (f for folder in folders or () for f in Path(folder).glob("*.py"))
-    return sorted({f.stem.replace("_", "-") for f in files if not f.stem.startswith("_")})
+    return {f.stem.replace("_", "-"): f for f in files if not f.stem.startswith("_")}
 
 
 def load(kind: str, name: str) -> Any:

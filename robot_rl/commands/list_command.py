@@ -13,13 +13,21 @@ MORE = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", help=f"one of: {', '.join(registry.KINDS)}; plural is fine; default: all")
+    kinds = ", ".join(registry.KINDS)
+    parser.add_argument("kind", nargs="?", help=f"one of: {kinds}; plural is fine; says what each is")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    kinds = list(registry.KINDS) if arguments.kind is None else [_singular(arguments.kind)]
-    for kind in kinds:
-        print(f"{kind}: {', '.join(registry.names(kind)) or 'none'}{MORE.get(kind, '')}")
+    if arguments.kind is None:
+        for kind in registry.KINDS:
+            print(f"{kind}: {', '.join(registry.names(kind)) or 'none'}{MORE.get(kind, '')}")
+        return 0
+    kind = _singular(arguments.kind)
+    found = registry.described(kind)
+    for name, text in found.items():
+        print(f"{name:{max(map(len, found))}}  {text}")
+    if kind in MORE:
+        print(MORE[kind].removeprefix("; and "))
     return 0
 
 

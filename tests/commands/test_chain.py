@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from robot_rl import registry
 from robot_rl.cli import VERBS, main
 
 
@@ -120,6 +121,14 @@ def test_list_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for word in ("crazyflie", "quadrotor-track", "apg", "td3-l2f", "ppo", "lee", "sim", "stm32f405", "sb3:<Class>"):
         assert word in out
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_list_of_a_kind_says_what_each_is(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", f"{kind}s" if kind != "physics" else kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in registry.names(kind):
+        assert any(line.split()[0] == name and len(line.split()) > 3 for line in lines), name
 
 
 @pytest.mark.parametrize("verb", VERBS)
