@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robot_rl.observer import ActionMap, Observer
 from robot_rl.sim.articulated.env import ArticulatedEnv
-from robot_rl.sim.articulated.rotations import quat_mul, rotate_back, small_rotation
-from robot_rl.sim.locomotion.mirror import JOINTS, Mirror, Parts, joined, mirrors
+from robot_rl.sim.articulated.rotations import down_in_body, quat_mul, rotate_back, small_rotation
+from robot_rl.sim.locomotion.mirror import JOINTS, ROTATION, SCALAR, VECTOR, Mirror, Parts, joined, mirrors
 from robot_rl.sim.locomotion.observer import JointTargetMap, ProprioceptionObserver
 from robot_rl.sim.locomotion.options import LeggedOptions
 
@@ -98,6 +98,15 @@ class LeggedEnv(ArticulatedEnv):
     def critic_parts(self) -> Parts:
         """What the critic sees, one behind the other, each with its kind: how it looks in a mirror."""
         raise NotImplementedError(f"{type(self).__name__} must define critic_parts()")
+
+    def base_parts(self) -> Parts:
+        """The base's velocities, m/s and rad/s, where down is, and its height, m."""
+        return [
+            (VECTOR, self.base_lin_vel_b()),
+            (ROTATION, self.base_ang_vel_b()),
+            (VECTOR, down_in_body(self.base_quat)),
+            (SCALAR, self.base_height()[:, None]),
+        ]
 
     def critic(self) -> Tensor:
         return torch.cat([value for _, value in self.critic_parts()], dim=1)

@@ -14,7 +14,7 @@ from robot_rl.sim.articulated.steering import Trace
 from robot_rl.sim.locomotion import terms
 from robot_rl.sim.locomotion.falls import settled
 from robot_rl.sim.locomotion.legged_env import LeggedEnv
-from robot_rl.sim.locomotion.mirror import FEET, JOINTS, ROTATION, SCALAR, VECTOR, Parts
+from robot_rl.sim.locomotion.mirror import FEET, JOINTS, SCALAR, Parts
 from robot_rl.sim.locomotion.observer import JointStepMap
 from robot_rl.sim.locomotion.options import RecoverOptions
 
@@ -56,10 +56,7 @@ class RecoverEnv(LeggedEnv):
 
     def critic_parts(self) -> Parts:
         return [
-            (VECTOR, self.base_lin_vel_b()),
-            (ROTATION, self.base_ang_vel_b()),
-            (VECTOR, down_in_body(self.base_quat)),
-            (SCALAR, self.base_height()[:, None]),
+            *self.base_parts(),
             (JOINTS, self.joint_pos - self.default_pose),
             (JOINTS, 0.05 * self.joint_vel),
             (JOINTS, 0.05 * self.torque),

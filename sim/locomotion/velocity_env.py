@@ -24,8 +24,6 @@ from robot_rl.sim.locomotion.mirror import (
     FOOT_VECTORS,
     HEADING,
     JOINTS,
-    ROTATION,
-    SCALAR,
     VECTOR,
     YAW,
     Parts,
@@ -68,10 +66,7 @@ class VelocityEnv(LeggedEnv):
 
     def critic_parts(self) -> Parts:
         return [
-            (VECTOR, self.base_lin_vel_b()),
-            (ROTATION, self.base_ang_vel_b()),
-            (VECTOR, down_in_body(self.base_quat)),
-            (SCALAR, self.base_height()[:, None]),
+            *self.base_parts(),
             (HEADING, self.command[:, :2]),
             (YAW, self.command[:, 2:]),
             (JOINTS, self.joint_pos - self.default_pose),
