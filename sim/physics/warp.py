@@ -49,6 +49,10 @@ _FOLLOW = (
     "body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0", "tendon_length0", "actuator_acc0",
     "geom_aabb", "geom_rbound",
 )  # fmt: skip
+_OVERFLOW = mjw.OverflowType
+_ROOM = int(_OVERFLOW.NEFC | _OVERFLOW.NJMAX_NNZ | _OVERFLOW.BROADPHASE | _OVERFLOW.NARROWPHASE | _OVERFLOW.CCD)
+"""Flags that say that a buffer was too small; solvers that stop at their limit of iterations have flags, too."""
+_CUT = int(_OVERFLOW.HFIELD | _OVERFLOW.EPA_HORIZON | _OVERFLOW.CONTACT_MATCH)
 OVERFLOW_CHECK = 256
 """Steps between two looks at the overflow flags on a GPU: each waits for the device. On the CPU every step looks."""
 
@@ -94,7 +98,7 @@ class WarpPhysics:
         self._expanded: dict[str, Tensor] = {}
         self._outdated = False
         self._warm: set[Callable[[], None]] = set()
-        self._steps = 0
+        self._steps, self._told = 0, 0
         with wp.ScopedDevice(self._device):
             self._bad = wp.zeros(num_envs, dtype=wp.bool)
         self._allocate()
@@ -265,15 +269,19 @@ class WarpPhysics:
         return self._expanded[name]
 
     def _grow_where_needed(self) -> None:
-        data = self._data
-        flags = int(wp.to_torch(data.overflow).max())
-        if not flags:
+        flags = wp.to_torch(self._data.overflow)
+        seen = _any_of(flags, _ROOM | _CUT) & ~self._told
+        if not seen:
+            return
+        if not seen & _ROOM:
+            self._told |= seen
+            _LOG.warning("warp: collisions were cut short (%s); contacts may be missing", _OVERFLOW(seen).name)
             return
         self._room = [2 * size for size in self._room]
         _LOG.warning(
-            "warp: contacts or constraints did not fit (flags %d); room is now %d contacts and %d constraints per "
+            "warp: contacts or constraints did not fit (%s); room is now %d contacts and %d constraints per "
             "simulation. Ask for it from the start with WarpPhysics(…, contacts=%d, constraints=%d).",
-            flags, *self._room, *self._room,
+            _OVERFLOW(seen).name, *self._room, *self._room,
         )  # fmt: skip
         state = {name: view.clone() for name, view in self._views.items()}
         self._allocate()
@@ -281,6 +289,13 @@ class WarpPhysics:
             self._views[name].copy_(values)
         self._run(self._refresh)
         self._views["sensordata"].copy_(state["sensordata"])
+
+
+def _any_of(flags: Tensor, mask: int) -> int:
+    """The bits of `mask` that any simulation has set; one wait for the device."""
+    bits = [1 << k for k in range(mask.bit_length()) if mask >> k & 1]
+    have = torch.stack([(flags & bit).any() for bit in bits]).tolist()
+    return sum(bit for bit, there in zip(bits, have, strict=True) if there)
 
 
 def _device(name: str) -> tuple[Any, torch.device]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 
+import mujoco_warp
 import pytest
 import torch
+import warp as wp
 from contact_models import pd, quadruped, standing
 from physics_contract import PhysicsContract
 
@@ -59,6 +61,21 @@ def test_buffers_grow_when_contacts_do_not_fit(caplog: pytest.LogCaptureFixture)
     assert "did not fit" in caplog.text and physics._data.njmax > 24
     assert not physics.unstable.any()
     assert float((physics.qpos - roomy.qpos).abs().max()) < 0.05
+
+
+def test_a_solver_that_stops_at_its_limit_needs_no_more_room(caplog: pytest.LogCaptureFixture) -> None:
+    model = quadruped()
+    model.opt.ls_iterations = 1
+    physics = WarpPhysics(model, 2)
+    rows, limit = physics._data.njmax, int(mujoco_warp.OverflowType.LS_ITERATIONS)
+    physics.set_state(torch.arange(2), *standing(2))
+    reached = False
+    with caplog.at_level(logging.WARNING, logger="robot_rl.sim"):
+        for _ in range(60):
+            physics.step(pd(physics.qpos, physics.qvel))
+            reached |= bool((wp.to_torch(physics._data.overflow) & limit).any())
+    assert reached, "the case did not occur"
+    assert physics._data.njmax == rows and not caplog.records
 
 
 def test_integrators_it_lacks_are_named() -> None:
