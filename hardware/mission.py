@@ -159,6 +159,22 @@ class MissionClient(Node):
         if not answer.success:
             raise MissionFailed(f"{name} was refused: {answer.message}")
 
+    def arm(self, patience: float = 5.0) -> None:
+        """Ask for `arm` until it is granted: sensors may need a moment after the start.
+
+        Raises:
+            MissionFailed: refused for `patience` s; with the last reason.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self.ask("arm", True)
+            except MissionFailed:
+                if time.monotonic() > deadline:
+                    raise
+                again = time.monotonic() + 0.2
+                self.wait("another try", lambda at=again: time.monotonic() > at, 1.0)
+
     def activate(self, timeout: float = 60.0) -> None:
         """Configure and activate the robot node, from whichever state it is in."""
         steps = {
@@ -240,7 +256,7 @@ def fly(client: MissionClient, mission: str, seconds: float, period: float = 5.5
     """
     begun = time.monotonic()
     client.wait("odometry", lambda: client.silence < 1.0, 30.0)
-    client.ask("arm", True)
+    client.arm()
     client.ask("take_off")
     client.wait_in_flight("take-off", lambda: client.state == "flying", 60.0, "disarmed", "armed", "taking_off")
     start_pos = client.position

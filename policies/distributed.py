@@ -111,6 +111,7 @@ def joined() -> Iterator[Ranks]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield current_ranks()
+        dist.barrier()  # nobody leaves while another may still be sending: its threads would be torn down under it
     finally:
         dist.destroy_process_group()
 

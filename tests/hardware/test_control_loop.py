@@ -363,7 +363,7 @@ class _HangingDriver(_RecordingDriver):
 
 def test_a_driver_that_hangs_is_stopped_by_the_second_thread(policy):
     driver = _HangingDriver()
-    loop = ControlLoop(driver, policy, config=LoopConfig(stall_limit=0.5))
+    loop = ControlLoop(driver, policy, config=LoopConfig(stall_limit=3.0))
     loop.start()
     _wait(lambda: "base_pos_w" in loop.snapshot.signals)
     driver.hang.set()

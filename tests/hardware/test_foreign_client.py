@@ -140,7 +140,7 @@ def test_a_transition_in_the_middle_of_a_landing_waits_for_the_ground(graph, pd_
     assert client.ask("land").success
     assert client.change(transition)
     client.await_("the ground", lambda: client.state == "disarmed")
-    assert "landing → disarmed: landed" in robot.output
+    client.await_("its log", lambda: "landing → disarmed: landed" in robot.output)
 
 
 def test_a_node_left_armed_is_disarmed_when_it_is_activated_again(graph, pd_policy):

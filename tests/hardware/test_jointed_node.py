@@ -43,7 +43,7 @@ class _Walker:
         observer = self.observer
         observer.activate()
         observer.wait("joint states", lambda: "joint_states" in observer.seen, 60.0)
-        observer.ask("arm", True)
+        observer.arm()
         observer.ask("stand_up")
         observer.wait("running", lambda: observer.state == "running", 60.0)
 
@@ -96,7 +96,7 @@ def test_when_the_heartbeat_stops_it_lies_down_and_a_signal_damps(graph, stance_
     observer.await_("lying down", lambda: "lying_down" in observer.states)
     observer.await_("the ground", lambda: observer.state == "disarmed")
     assert "running → lying_down: command_link" in robot.output
-    observer.ask("arm", True)
+    observer.arm()
     observer.ask("stand_up")
     observer.wait("running", lambda: observer.state == "running", 60.0)
     robot.send(signal.SIGTERM)

@@ -38,7 +38,7 @@ def _take_off(graph: Graph) -> None:
     observer = graph.observer
     observer.activate()
     observer.wait("odometry", lambda: observer.silence < 1.0, 30.0)
-    observer.ask("arm", True)
+    observer.arm()
     observer.ask("take_off")
     observer.wait("flying", lambda: observer.state == "flying", 60.0)
 
@@ -120,7 +120,7 @@ def test_kill_9_of_the_commanding_client_in_flight_lands_the_robot(graph, pd_pol
     observer.await_("the ground", lambda: observer.state == "disarmed")
     assert abs(observer.position[2]) < 0.05
     assert "flying → landing: command_link" in robot.output
-    observer.ask("arm", True)  # somebody else may take over
+    observer.arm()  # somebody else may take over
 
 
 def test_kill_9_of_the_robot_node_in_flight_is_noticed_by_the_client(graph, pd_policy):
@@ -185,9 +185,9 @@ def test_deactivating_lands_and_the_node_can_be_used_again(graph, pd_policy):
     observer.wait("fault", lambda: observer.state == "fault", 30.0)
     observer.wait("the ground", lambda: abs(observer.position[2]) < 0.05, 30.0)
     with pytest.raises(MissionFailed, match="fault"):
-        observer.ask("arm", True)
+        observer.arm()
     observer.ask("arm", False)
-    observer.ask("arm", True)
+    observer.arm()
 
 
 def test_policies_that_do_not_fit_are_refused_at_configure_with_the_differences(graph, tmp_path):
