@@ -139,8 +139,7 @@ def _place(model: mujoco.MjModel, body: int, base: int) -> list[float]:
 
 
 def _dynamics(client: Any, model: mujoco.MjModel, link: Link) -> None:
-    geoms = [g for g in _geoms(model, link.body) if _collides(model, g)]
-    friction = max((float(model.geom_friction[g, 0]) for g in geoms), default=1.0)
+    friction = _moving_friction(model, link.body)
     client.changeDynamics(
         link.unique, link.index, mass=float(model.body_mass[link.body]),
         localInertiaDiagonal=model.body_inertia[link.body].tolist(), lateralFriction=friction**0.5,
@@ -148,14 +147,12 @@ def _dynamics(client: Any, model: mujoco.MjModel, link: Link) -> None:
     )  # fmt: skip
     if link.index < 0 or link.joint < 0:
         return
-    dof, reference = model.jnt_dofadr[link.joint], float(model.qpos0[model.jnt_qposadr[link.joint]])
+    reference = float(model.qpos0[model.jnt_qposadr[link.joint]])
     if model.jnt_limited[link.joint]:
         low, high = (float(x) - reference for x in model.jnt_range[link.joint])
         client.changeDynamics(link.unique, link.index, jointLowerLimit=low, jointUpperLimit=high)
-    # A motor that wants speed 0 and has little force: dry friction. Force 0 switches Bullet's default motor off.
-    client.setJointMotorControl2(
-        link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=0.0, force=float(model.dof_frictionloss[dof])
-    )
+    # Switches Bullet's default motor off.
+    client.setJointMotorControl2(link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=0.0, force=0.0)
 
 
 def _collisions(client: Any, model: mujoco.MjModel, links: list[Link], statics: list[tuple[int, int, int]]) -> None:
@@ -185,15 +182,36 @@ def _may_touch(model: mujoco.MjModel, first: list[int], second: list[int]) -> bo
 def _static_friction(model: mujoco.MjModel, geom: int) -> float:
     """Bullet multiplies two coefficients, MuJoCo takes the larger, or that of the geom with priority.
 
-    So each shape gets its root, and a static geom with priority what yields its own μ against the median shape.
+    So each shape gets its root. Where all static geoms have priority, all moving shapes get the same, so that what
+    decides in MuJoCo decides here for whatever touches them.
     """
-    own = float(model.geom_friction[geom, 0])
-    moving = [g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] != 0 and _collides(model, g)]
+    own, moving = float(model.geom_friction[geom, 0]), _moving(model)
     if not moving:
         return own**0.5
-    usual = float(np.median(model.geom_friction[moving, 0]))
-    priority = model.geom_priority[geom] > model.geom_priority[moving].max()
-    return own / usual**0.5 if priority else max(own, usual) / usual**0.5
+    usual = _usual_friction(model)
+    return (own if _static_decides(model) else max(own, usual)) / usual**0.5
+
+
+def _moving_friction(model: mujoco.MjModel, body: int) -> float:
+    """The coefficient whose root a moving body gets."""
+    geoms = [g for g in _geoms(model, body) if _collides(model, g)]
+    if not geoms:
+        return 1.0
+    return _usual_friction(model) if _static_decides(model) else float(model.geom_friction[geoms, 0].max())
+
+
+def _moving(model: mujoco.MjModel) -> list[int]:
+    return [g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] != 0 and _collides(model, g)]
+
+
+def _usual_friction(model: mujoco.MjModel) -> float:
+    return float(np.median(model.geom_friction[_moving(model), 0]))
+
+
+def _static_decides(model: mujoco.MjModel) -> bool:
+    """Whether each static geom has priority over each moving one."""
+    static = [g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0 and _collides(model, g)]
+    return bool(static) and model.geom_priority[static].min() > model.geom_priority[_moving(model)].max()
 
 
 def _compound(client: Any, model: mujoco.MjModel, body: int, anchor: np.ndarray) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from robot_rl.sim.physics._bullet_build import Link, build
 from robot_rl.sim.physics._bullet_sensors import Touch, evaluate, nearest_geom
 
+_SWEEPS = 4  # over the joints; they push on each other through the links between them
 _FREE = mujoco.mjtJoint.mjJNT_FREE
 _IMPLICIT = (int(mujoco.mjtIntegrator.mjINT_IMPLICIT), int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST))
 
@@ -103,25 +104,28 @@ class BulletWorld:
         mujoco.mj_fwdVelocity(self.model, self.data)
 
     def _torques(self) -> np.ndarray:
-        """(nv,) what Bullet is told to apply so that it moves as with armature and implicit damping, which it lacks.
+        """(nv,) what Bullet is told to apply so that it moves as with dry friction, armature and implicit damping.
 
         With A the armatures and D the damping that MuJoCo integrates implicitly, (M + A + hD) q̈ = τ − c + Jᵀf. Bullet
         solves M q̈ = τ' − c + Jᵀf, so τ' = τ − (A + hD) q̈, where q̈ is predicted with the contact forces of the step
-        before.
+        before. Bullet's own motors would let friction act on M alone: with the armature of geared drives that is much
+        too much of it.
         """
         m, d = self.model, self.data
         wanted = d.qfrc_actuator + d.qfrc_passive
         extra = m.opt.timestep * self._damping()
         lacking = extra + m.dof_armature
-        if not lacking.any():
+        if not lacking.any() and not m.dof_frictionloss.any():
             return wanted
         inertia, contact = np.zeros((m.nv, m.nv)), np.zeros(m.nv)
         mujoco.mj_fullM(m, d, inertia)
         for body in np.flatnonzero(d.xfrc_applied.any(axis=1)):
             wrench = d.xfrc_applied[body]
             mujoco.mj_applyFT(m, d, wrench[:3], wrench[3:], d.xipos[body], int(body), contact)
-        acceleration = np.linalg.solve(inertia + np.diag(extra), wanted - d.qfrc_bias + contact)
-        return wanted - lacking * acceleration
+        inverse = np.linalg.inv(inertia + np.diag(extra))
+        acceleration = inverse @ (wanted - d.qfrc_bias + contact)
+        friction = _dry_friction(inverse, d.qvel + m.opt.timestep * acceleration, m.dof_frictionloss, m.opt.timestep)
+        return wanted + friction - lacking * (acceleration + inverse @ friction)
 
     def _damping(self) -> np.ndarray:
         """(nv,) −∂τ/∂q̇ of joint damping and of position actuators that are not at their limit."""
@@ -190,6 +194,20 @@ class BulletWorld:
             bodies = (int(self.model.geom_bodyid[geoms[0]]), int(self.model.geom_bodyid[geoms[1]]))
             found.append(Touch((geoms[0], geoms[1]), bodies, position, -on_first, float(point[9])))
         return found
+
+
+def _dry_friction(inverse: np.ndarray, speed: np.ndarray, bound: np.ndarray, dt: float) -> np.ndarray:
+    """(nv,) within ±`bound`: what brings the joints to rest in one step of `dt` s, as far as that is enough.
+
+    Projected Gauss–Seidel. `inverse`: of the mass matrix (nv, nv); `speed`: (nv,) after the step without friction.
+    """
+    torque, speed = np.zeros_like(speed), speed.copy()
+    for _ in range(_SWEEPS):
+        for i in np.flatnonzero(bound):
+            wanted = np.clip(torque[i] - speed[i] / (dt * inverse[i, i]), -bound[i], bound[i])
+            speed += dt * inverse[:, i] * (wanted - torque[i])
+            torque[i] = wanted
+    return torque
 
 
 def _matrix(quat: np.ndarray) -> np.ndarray:
