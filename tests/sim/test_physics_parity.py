@@ -49,7 +49,7 @@ def test_dry_friction_of_joints_stops_them_alike(armature: float, friction: floa
     pair = both(model, torch.tensor([[1.0, -0.5]]), torch.tensor([[0.0, 1.0]]))
     for i in range(500):
         for p in pair:
-            p.step(torch.tensor([[0.5 if i < 250 else -0.5]]))
+            p.step(torch.tensor([[0.5 if i < 250 else -0.5, 0.3]]))
         torch.testing.assert_close(pair[0].qpos, pair[1].qpos, atol=0.01 if armature else 0.04, rtol=0.0)
 
 
