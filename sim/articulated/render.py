@@ -10,8 +10,6 @@ software rendering some ten times faster.
 from __future__ import annotations
 
 import copy
-import ctypes.util
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,18 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot_rl.errors import ConfigError, MissingDependency
+from robot_rl.sim.articulated.offscreen import Image, Offscreen
 from robot_rl.sim.articulated.scene import GOAL, place
 
 if TYPE_CHECKING:
     import mujoco
 
-Image = NDArray[np.uint8]
-
 SIZE = (640, 480)
 FPS = 25
-PACKAGES = {"egl": "apt-get install libegl1 libgl1-mesa-dri", "osmesa": "apt-get install libosmesa6"}
-_LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}
-_COSTLY = ("SHADOW", "REFLECTION", "SKYBOX", "HAZE")
 _SKY_TOP, _SKY_BOTTOM = (122, 146, 174), (208, 218, 228)
 _TEXT, _EDGE = (255, 255, 255), (24, 28, 34)
 _AXES = np.array([(1, 0.2, 0.2, 1), (0.2, 0.8, 0.2, 1), (0.2, 0.4, 1, 1)], dtype=np.float32)  # x, y, z
@@ -67,16 +61,10 @@ class SceneRenderer:
         if not all(16 <= side <= 4096 for side in size):
             raise ConfigError(f"picture size {size}; both numbers must be from 16 to 4096")
         self._mj, self.size = mujoco, size
-        self._context: Any = _gl_context(size)
-        self.model = _for_drawing(model, size)
+        self.model = _for_drawing(model)
         self._data = mujoco.MjData(self.model)
-        self._scene = mujoco.MjvScene(self.model, maxgeom=4000)
-        for name in _COSTLY:
-            self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{name}")] = 0
-        self._options, self._rect = mujoco.MjvOption(), mujoco.MjrRect(0, 0, *size)
-        self._context.make_current()
-        self._drawing = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._drawing)
+        self._screen = Offscreen(self.model, size)
+        self._scene = self._screen.scene
         self.camera = mujoco.MjvCamera()
         self.camera.azimuth, self.camera.elevation = azimuth, elevation
         self._follow = _body(model, follow) if follow else None
@@ -92,7 +80,6 @@ class SceneRenderer:
                 three axes.
         """
         mj, placed = self._mj, placed or {}
-        self._context.make_current()
         place(self.model, placed)
         self._data.qpos[:] = np.asarray(qpos, dtype=float)
         mj.mj_kinematics(self.model, self._data)
@@ -100,15 +87,10 @@ class SceneRenderer:
         mj.mj_camlight(self.model, self._data)
         if self._follow is not None:
             self.camera.lookat[:] = self._data.xpos[self._follow]
-        mj.mjv_updateScene(
-            self.model, self._data, self._options, None, self.camera, mj.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
+        self._screen.look(self._data, self.camera)
         if GOAL in placed:
             self._axes(np.asarray(placed[GOAL], dtype=float))
-        mj.mjr_render(self._rect, self._scene, self._drawing)
-        picture = np.empty((self.size[1], self.size[0], 3), dtype=np.uint8)
-        mj.mjr_readPixels(picture, None, self._rect, self._drawing)
-        picture = np.ascontiguousarray(picture[::-1])
+        picture = self._screen.picture()
         half = picture[: len(self._sky)]
         empty = ~half.any(axis=2)
         half[empty] = np.broadcast_to(self._sky[:, None], half.shape)[empty]
@@ -116,21 +98,13 @@ class SceneRenderer:
 
     def close(self) -> None:
         """Free the graphics memory; calling it again does nothing."""
-        if self._context is not None:
-            self._context.make_current()
-            self._drawing.free()
-            self._context.free()
-            self._context = None
+        self._screen.close()
 
     def __enter__(self) -> SceneRenderer:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        with suppress(Exception):  # the interpreter may be ending
-            self.close()
 
     def _frame_scene(self, distance: float | None) -> None:
         """Look at the robot in its first pose: its centre, from so far away that all of it is in the picture."""
@@ -224,41 +198,11 @@ def write_film(pictures: Iterable[Image], path: Path, fps: int = FPS, size: tupl
     return path
 
 
-def gl_backend() -> str:
-    """`egl` or `osmesa`: what `MUJOCO_GL` says, else what is installed.
-
-    Raises:
-        MissingDependency: neither library is there; names the Debian packages.
-    """
-    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if wanted in _LIBRARIES:
-        return wanted
-    for name, library in _LIBRARIES.items():
-        if ctypes.util.find_library(library):
-            return name
-    raise MissingDependency("OpenGL without a screen (EGL or OSMesa)", "drawing pictures", PACKAGES["egl"])
-
-
-def _gl_context(size: tuple[int, int]) -> Any:
-    name = gl_backend()
-    try:
-        if name == "egl":
-            from mujoco.egl import GLContext
-        else:
-            from mujoco.osmesa import GLContext
-        return GLContext(*size)
-    except Exception as error:  # what OpenGL's loaders raise shares no base class
-        raise MissingDependency(
-            f"OpenGL through {name.upper()} ({error})", "drawing pictures", PACKAGES[name]
-        ) from error
-
-
-def _for_drawing(model: mujoco.MjModel, size: tuple[int, int]) -> Any:
+def _for_drawing(model: mujoco.MjModel) -> Any:
     import mujoco
 
     own = copy.copy(model)
     own.vis.quality.shadowsize = own.vis.quality.offsamples = 0
-    own.vis.global_.offwidth, own.vis.global_.offheight = size
     own.vis.headlight.ambient[:], own.vis.headlight.diffuse[:] = 0.45, 0.4
     own.vis.headlight.specular[:] = 0.1
     own.light_type[:] = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL

@@ -1,15 +1,10 @@
-"""Pictures of the scene by MuJoCo's renderer, with the settings that are fast in software, and varied looks.
-
-Shadows, reflections, anti-aliasing, sky and haze are off. `MUJOCO_GL` chooses the library (`egl` or `osmesa`; EGL is
-faster); where it is not set and there is no display, EGL is taken.
-"""
+"""Pictures of the scene as policies see it, with the settings that are fast in software, and varied looks."""
 
 # mujoco comes without stubs.
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
+from robot_rl.sim.articulated.offscreen import Offscreen
 from robot_rl.sim.manipulation.options import CameraOptions
 from robot_rl.sim.manipulation.scenes import FIXTURE, OBJECT
 
@@ -46,7 +42,8 @@ class Cameras:
         if options.size > 0 and wrong:
             raise ConfigError(f"camera.names = {options.names}: no camera {wrong}; the scene has {known}")
         self.look_dim = 0 if options.size == 0 else _PER_CAMERA * len(options.names) + _LIGHT + _COLOUR
-        self._nominal, self._renderer = model, None
+        self._nominal = model
+        self._screen: Offscreen | None = None
 
     def pictures(self, qpos: Tensor, fixture_pos: Tensor, fixture_quat: Tensor, looks: Tensor) -> dict[str, Tensor]:
         """`image_<camera>` → (N, size, size, 3) uint8 RGB on the CPU.
@@ -56,7 +53,7 @@ class Cameras:
         """
         import mujoco
 
-        if self._renderer is None:
+        if self._screen is None:
             self._open()
         rows = [x.detach().cpu().numpy() for x in (qpos, fixture_pos, fixture_quat, looks)]
         size, names = self.options.size, self.options.names
@@ -66,13 +63,11 @@ class Cameras:
             self._data.qpos[:] = q
             mujoco.mj_kinematics(self._model, self._data)
             mujoco.mj_camlight(self._model, self._data)
-            for name, camera in zip(names, self._ids, strict=True):
-                out[f"image_{name}"][i] = self._shot(camera)
+            for name, view in zip(names, self._views, strict=True):
+                out[f"image_{name}"][i] = self._shot(view)
         return {name: torch.from_numpy(image) for name, image in out.items()}
 
     def _open(self) -> None:
-        if "DISPLAY" not in os.environ:
-            os.environ.setdefault("MUJOCO_GL", "egl")
         import copy
 
         import mujoco
@@ -81,31 +76,30 @@ class Cameras:
         quality, size = model.vis.quality, self.options.size
         quality.shadowsize, quality.offsamples = 0, 0
         quality.numslices, quality.numstacks, quality.numquads = 16, 8, 2  # time goes per vertex
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
         self._data = mujoco.MjData(model)
-        self._renderer = mujoco.Renderer(model, size, size)
-        flags = self._renderer.scene.flags
-        for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
-            flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
-        self._flags = np.array(flags)
+        self._screen = Offscreen(model, (size, size))
         self._painted = [g for g in range(model.ngeom) if model.geom(g).name == OBJECT]
         self._fixture = [b for b in range(model.nbody) if model.body(b).name == FIXTURE]
-        self._ids = [model.camera(name).id for name in self.options.names]
+        self._views = []
+        for name in self.options.names:
+            view = mujoco.MjvCamera()
+            view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(name).id
+            self._views.append(view)
         mujoco.mj_forward(model, self._data)
-        self._shot(self._ids[0])  # the first picture of a context differs by a rounding from all later ones
+        self._shot(self._views[0])  # the first picture of a context differs by a rounding from all later ones
 
-    def _shot(self, camera: int) -> NDArray[np.uint8]:
-        renderer: Any = self._renderer
-        renderer.update_scene(self._data, camera=camera)
-        renderer.scene.flags[:] = self._flags
-        return renderer.render()
+    def _shot(self, view: Any) -> NDArray[np.uint8]:
+        assert self._screen is not None
+        self._screen.look(self._data, view)
+        return self._screen.picture()
 
     def _dress(self, pos: NDArray[np.floating], quat: NDArray[np.floating], look: NDArray[np.floating]) -> None:
         """Fixture, cameras, lamp and colours of one simulation."""
         model, nominal, o = self._model, self._nominal, self.options
         for body in self._fixture:
             model.body_pos[body], model.body_quat[body] = pos, quat
-        for k, camera in enumerate(self._ids):
+        for k, view in enumerate(self._views):
+            camera = view.fixedcamid
             part = look[_PER_CAMERA * k :][:_PER_CAMERA]
             model.cam_pos[camera] = nominal.cam_pos[camera] + o.pos * part[:3]
             model.cam_quat[camera] = _turned(nominal.cam_quat[camera], o.angle * part[3:])
