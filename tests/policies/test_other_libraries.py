@@ -31,6 +31,7 @@ def rsl_rl_settings(steps: int) -> dict:
 def test_rsl_rl_learns(capsys):
     from rsl_rl.runners import OnPolicyRunner
 
+    torch.manual_seed(2)
     env = RslRlEnv(PointMass(32), seed=0)
     rewards = recorded(env.env)
     runner = OnPolicyRunner(env, rsl_rl_settings(16), log_dir=None, device="cpu")
