@@ -323,7 +323,9 @@ def test_the_contract_tightens_the_supervisor(tmp_path):
 
 def test_in_real_time_a_thread_flies_lands_on_stop_and_leaves_nothing_behind(policy):
     driver = _RecordingDriver()
-    loop = ControlLoop(driver, policy, supervisor=SupervisorConfig(max_missed_fraction=1.0, take_off_height=0.2))
+    config = LoopConfig(stall_limit=20.0)  # the machine may be busy
+    limits = SupervisorConfig(max_missed_fraction=1.0, take_off_height=0.2)
+    loop = ControlLoop(driver, policy, supervisor=limits, config=config)
     interval, collecting = sys.getswitchinterval(), gc.isenabled()
     loop.start()
     with pytest.raises(RuntimeError, match="already"):

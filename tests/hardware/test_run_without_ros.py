@@ -39,7 +39,7 @@ def test_virtual_time_gives_the_same_flight_twice(pd_policy):
 
 def test_real_time_is_the_wall_clock(pd_policy):
     seen = []
-    settings = {"supervisor.take_off_height": 0.2, "supervisor.reaction.missed_ticks": "warn"}
+    settings = {"supervisor.take_off_height": 0.2, "supervisor.reaction.missed_ticks": "warn", "loop.stall_limit": 20.0}
     result = run_without_ros(pd_policy, seconds=1.0, settings=settings, on_progress=seen.append)
     assert result.success, result.outcome
     assert len(seen) == result.stats["ticks"]
