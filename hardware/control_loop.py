@@ -128,7 +128,7 @@ class ControlLoop:
         self._missed: deque[tuple[float, int]] = deque()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._last_start: float | None = None
+        self._last_taken: float | None = None
         self._driver_error = ""
         self._policy_error = ""
         self._led = False
@@ -159,22 +159,22 @@ class ControlLoop:
             raise RuntimeError("the control loop is running already")
         self._samples.clear()
         self._missed.clear()
-        self._last_start, self._state = None, self._supervisor.state
+        self._last_taken, self._state = None, self._supervisor.state
         self.snapshot = Snapshot(self._clock.now(), self._supervisor.state, self._supervisor.cause)
         self.connect()
         self._stop.clear()
         self._thread = threading.Thread(target=self.run, name="control_loop", daemon=True)
         self._thread.start()
 
-    def stop(self, land: bool = False) -> None:
+    def stop(self, land: bool = False, wait: Callable[[float], object] = time.sleep) -> None:
         """End the loop with motors at rest and a robot that must be armed anew; with `land`, land or lie down first if
-        that is still possible. Idempotent.
+        that is still possible, calling `wait(seconds)` until it has. Idempotent.
         """
         thread = self._thread
         if thread is not None:
             if land and thread.is_alive():
                 self.pilot.descend("the loop is being stopped")
-                self._wait_until_down(thread)
+                self._wait_until_down(thread, wait)
             self._stop.set()
             self._close("the control loop was stopped")  # whatever a late tick still writes is idle
             thread.join(timeout=2.0 + 2.0 * self.control_dt)
@@ -213,14 +213,16 @@ class ControlLoop:
     def tick(self) -> Snapshot:
         """One control step, now."""
         start = self._clock.now()
-        dt = self.control_dt if self._last_start is None else max(start - self._last_start, 0.0)
         bad = self._read()
-        obs = self._observe(start, bad)
+        # A policy that differentiates its signals must know how far apart they are, not when it was asked.
+        taken = self._clock.now()
+        dt = self.control_dt if self._last_taken is None else max(taken - self._last_taken, 0.0)
+        obs = self._observe(taken, bad)
         with self._lock:
-            if self._last_start is not None:
+            if self._last_taken is not None:
                 self._stats.add_period(dt)
             self._stats.add_ages(obs.ages)
-            state = self._supervisor.watch(obs, start)
+            state = self._supervisor.watch(obs, taken)
             before, self._state = self._state, state
             setpoint = self._kind.guide(state, state is not before, self._samples.values, dt)
         proposed = self._propose(setpoint, dt)
@@ -231,9 +233,9 @@ class ControlLoop:
             self._stats.interventions += any(e in ("hold", "idle") for e in decision.events)
             state, cause, active = self._supervisor.state, self._supervisor.cause, dict(self._supervisor.active)
         sent = self._write(decision.command)
-        self._last_start = start
+        self._last_taken = taken
         values, stamps = dict(self._samples.values), dict(self._samples.stamps)
-        self.snapshot = Snapshot(start, state, cause, values, stamps, setpoint, sent, active)
+        self.snapshot = Snapshot(taken, state, cause, values, stamps, setpoint, sent, active)
         if self._on_tick is not None:
             self._on_tick(self.snapshot)
         with self._lock:
@@ -332,10 +334,10 @@ class ControlLoop:
             gc.collect(0)
             self._next_collection = now + 1.0
 
-    def _wait_until_down(self, thread: threading.Thread) -> None:
+    def _wait_until_down(self, thread: threading.Thread, wait: Callable[[float], object]) -> None:
         deadline = time.monotonic() + self._supervisor.config.landing_time
         while self._supervisor.state.moving and time.monotonic() < deadline and thread.is_alive():
-            time.sleep(0.02)
+            wait(0.02)
 
     def _close(self, cause: str) -> None:
         """Leave a state from which nothing can move until somebody arms again."""

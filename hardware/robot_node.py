@@ -20,7 +20,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
@@ -48,12 +48,18 @@ _OK, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILU
 
 
 class RobotNode(LifecycleNode):
-    """Hosts driver, policy and supervisor; see the module docstring."""
+    """Hosts driver, policy and supervisor; see the module docstring.
+
+    Attributes:
+        wait: lets some seconds pass while a transition waits for a landing. It should serve requests meanwhile, so that
+            people can still stop the motors.
+    """
 
     def __init__(self) -> None:
         """Raises ConfigError when a parameter from a file or the command line is unknown or out of its range."""
         super().__init__("robot_node")
         self._loop: ControlLoop | None = None
+        self.wait: Callable[[float], object] = time.sleep
         self._rejected, self._last_rejection = 0, ""
         # Requests are served while a lifecycle transition waits for a landing.
         self._group = MutuallyExclusiveCallbackGroup()
@@ -131,16 +137,13 @@ class RobotNode(LifecycleNode):
         """The present parameters. Raises ConfigError when they contradict each other."""
         return with_values(NodeSettings(), {name: self._value(name) for name in self._settings})
 
-    def end(self, hurry: Callable[[], bool], spin: Callable[[], None]) -> None:
-        """Land or lie down for at most `landing_grace` s, or until `hurry()`; then rest. For the end of the process.
-
-        `spin` is called meanwhile: people still see what happens and can still stop the motors.
-        """
+    def end(self, hurry: Callable[[], bool]) -> None:
+        """Land or lie down for at most `landing_grace` s, or until `hurry()`; then rest. For the end of the process."""
         if self._loop is not None:
             deadline = time.monotonic() + float(self._value("landing_grace"))
             self._loop.pilot.descend("the node is ending")
             while self._loop.snapshot.state.moving and time.monotonic() < deadline and not hurry():
-                spin()
+                self.wait(0.02)
         self._end_loop(land=False)
 
     def _create_interfaces(self) -> None:
@@ -265,7 +268,7 @@ class RobotNode(LifecycleNode):
 
     def _end_loop(self, land: bool) -> None:
         if self._loop is not None:
-            self._loop.stop(land=land)
+            self._loop.stop(land, self.wait)
             self._report_transitions()
         timers, self._clock_timers = getattr(self, "_clock_timers", []), []
         for timer in timers:
@@ -326,15 +329,18 @@ def main(args: list[str] | None = None) -> int:
         get_logger("robot_node").fatal(str(error))
         rclpy.shutdown()
         return 2
-    executor = MultiThreadedExecutor(num_threads=2)
+    # One thread: several that serve messages take the interpreter from each other, and so from the control loop, for up
+    # to 40 ms. It spins on within a callback that waits; requests have another callback group than transitions.
+    executor = SingleThreadedExecutor()
     executor.add_node(node)
+    node.wait = lambda seconds: executor.spin_once(timeout_sec=seconds)
     try:
         while rclpy.ok() and not ending.reason:
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     finally:
-        node.end(hurry=lambda: ending.hurry, spin=lambda: executor.spin_once(timeout_sec=0.02))
+        node.end(hurry=lambda: ending.hurry)
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()

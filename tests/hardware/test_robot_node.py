@@ -190,6 +190,23 @@ def test_deactivating_lands_and_the_node_can_be_used_again(graph, pd_policy):
     observer.arm()
 
 
+def test_the_motors_can_be_stopped_while_a_deactivation_lands_the_robot(graph, pd_policy):
+    graph.robot(pd_policy, reference__landing_speed=0.05)
+    observer = graph.observer
+    _take_off(graph)
+    client = observer.create_client(ChangeState, "robot_node/change_state")
+    change = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+    deactivation = client.call_async(change)
+    observer.wait("landing", lambda: observer.state == "landing", 30.0)
+    heard = len(observer.recorded(0.0, math.inf)[0])
+    observer.wait("odometry", lambda: len(observer.recorded(0.0, math.inf)[0]) > heard + 5, 30.0)
+    assert not deactivation.done()
+    observer.ask("emergency_stop")
+    observer.wait("the end of the transition", deactivation.done, 30.0)
+    assert deactivation.result().success
+    assert "fault" in observer.states
+
+
 def test_policies_that_do_not_fit_are_refused_at_configure_with_the_differences(graph, tmp_path):
     robot = graph.robot(write_pd_policy(tmp_path / "other.onnx", robot="go1"), driver_options="robot=crazyflie")
     assert not _change(graph, Transition.TRANSITION_CONFIGURE)
