@@ -4,9 +4,10 @@
 
 Each way runs the same ticks (simulated robot, policy, supervisor) one after the other at the same rate:
 `loop` is our control loop on absolute deadlines, `sleep` waits for one period after each tick, `timer` is an rclpy
-timer (left out where ROS 2 is not installed). `--load` adds processes that compute all the time. Period errors are the
-absolute difference between the time from tick to tick and the period; the last column is the 99th percentile over that
-of `loop`.
+timer. `ros-1` and `ros-2` are our loop beside a node that publishes and hears small messages at 50 Hz, as `robot_node`
+does, served by one thread and by rclpy's pool of two. What needs rclpy is left out where ROS 2 is not installed.
+`--load` adds processes that compute all the time. Period errors are the absolute difference between the time from tick
+to tick and the period; the last column is the 99th percentile over that of `loop`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import contextlib
 import importlib.util
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from robot_rl.errors import RobotRlError
 from robot_rl.hardware.control_loop import ControlLoop, LoopConfig
@@ -43,7 +46,7 @@ def main() -> int:
     arguments = parser.parse_args()
     ways = {"loop": _own, "sleep": _sleep}
     if importlib.util.find_spec("rclpy") is not None:
-        ways["timer"] = _timer
+        ways |= {"timer": _timer, "ros-1": _beside_one_thread, "ros-2": _beside_two_threads}
     print(
         f"{'rate':>6} {'way':6} {'ticks':>6} {'missed':>6} {'p50 ms':>8} {'p99 ms':>8} {'worst':>8} "
         f"{'policy p50':>10} {'p99':>7} {'tick p50':>8}  p99 / loop's"
@@ -75,18 +78,20 @@ def _measured(arguments: argparse.Namespace, rate: float, way: Way) -> tuple[Loo
     begun = time.monotonic()
     kept: list[LoopStats] = []
     requests = iter((loop.pilot.arm, loop.pilot.take_off))
+    states = [RobotState.DISARMED]
 
     def over() -> bool:
         if loop.snapshot.signals:
             request = next(requests, None)
             if request is not None:
                 request()
+        states[0] = loop.snapshot.state
         if not kept and time.monotonic() - begun > _SETTLE:
             kept.append(loop.take_stats())
         return time.monotonic() - begun > _SETTLE + arguments.seconds
 
     way(loop, over)
-    return loop.take_stats(), loop.snapshot.state
+    return loop.take_stats(), states[0]
 
 
 def _own(loop: ControlLoop, over: Callable[[], bool]) -> None:
@@ -110,6 +115,46 @@ def _timer(loop: ControlLoop, over: Callable[[], bool]) -> None:
         rclpy.spin_once(node, timeout_sec=0.1)
     node.destroy_node()
     rclpy.shutdown()
+
+
+def _beside_one_thread(loop: ControlLoop, over: Callable[[], bool]) -> None:
+    from rclpy.executors import SingleThreadedExecutor
+
+    _beside(loop, over, SingleThreadedExecutor)
+
+
+def _beside_two_threads(loop: ControlLoop, over: Callable[[], bool]) -> None:
+    from rclpy.executors import MultiThreadedExecutor
+
+    _beside(loop, over, lambda: MultiThreadedExecutor(num_threads=2))
+
+
+def _beside(loop: ControlLoop, over: Callable[[], bool], make_executor: Callable[[], Any]) -> None:
+    """Five topics at 50 Hz out and in again, served by an executor in a second thread."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+    from rclpy.node import Node
+    from std_msgs.msg import String
+
+    rclpy.init()
+    node, executor = Node("control_loop_jitter"), make_executor()
+    for number in range(5):
+        publisher = node.create_publisher(String, f"topic_{number}", 10)
+        node.create_subscription(String, f"topic_{number}", lambda message: None, 10)
+        node.create_timer(0.02, lambda publisher=publisher: publisher.publish(String(data="state")))
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    spinner = threading.Thread(target=spin, daemon=True)
+    spinner.start()
+    loop.run(until=over)
+    executor.shutdown(timeout_sec=1.0)
+    spinner.join(timeout=2.0)
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 @contextlib.contextmanager
