@@ -29,7 +29,7 @@ from robot_rl.hardware.parameters import check_settings, setting
 from robot_rl.hardware.pilot import Pilot
 from robot_rl.hardware.realtime import quiet_interpreter
 from robot_rl.hardware.samples import Samples
-from robot_rl.hardware.setpoints import ReferenceLimits, Setpoint, VelocityLimits, VelocitySetpoint
+from robot_rl.hardware.setpoints import AnySetpoint, ReferenceLimits, VelocityLimits
 from robot_rl.hardware.supervisor import Supervisor
 from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
 from robot_rl.protocols import Array, Driver, JointDriver
@@ -75,7 +75,7 @@ class Snapshot:
     cause: str = "not started"
     signals: Mapping[str, Array] = field(default_factory=dict)
     stamps: Mapping[str, float] = field(default_factory=dict)
-    setpoint: Setpoint | VelocitySetpoint | None = None
+    setpoint: AnySetpoint | None = None
     command: Mapping[str, Array] = field(default_factory=dict)
     active: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
@@ -115,7 +115,7 @@ class ControlLoop:
             _LOG.warning("the policy does not say which gains it was trained with; %s uses %s", driver.name,
                          dict(self._joints.gains))  # fmt: skip
         commands = agreed_commands(contract, driver)
-        self._kind = kind_of(driver, commands, limits, reference, velocity)
+        self._kind = kind_of(driver, contract, commands, limits, reference, velocity)
         self._supervisor = Supervisor(commands, limits, self._kind)
         self._lock = threading.Lock()
         self.pilot = Pilot(self._supervisor, self._kind, self._clock, self._lock)
@@ -144,7 +144,7 @@ class ControlLoop:
             DriverError: no connection; the message says what to check.
         """
         level = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
-        level["base_quat_wxyz"] = np.array([1, 0, 0, 0], np.float32)
+        level |= {n: np.array([1, 0, 0, 0], np.float32) for n in level if n.endswith("quat_wxyz")}
         try:
             self._driver.connect()
             self._policy.act({**level, **self._kind.reference.current.signals()}, self.control_dt)
@@ -285,7 +285,7 @@ class ControlLoop:
             needed=self._kind.state_signals,
         )
 
-    def _propose(self, setpoint: Setpoint | VelocitySetpoint, dt: float) -> dict[str, Array] | None:
+    def _propose(self, setpoint: AnySetpoint, dt: float) -> dict[str, Array] | None:
         """The policy's command, or None with `_policy_error` set; None as well where it does not lead."""
         self._policy_error = ""
         led_before, self._led = self._led, self._supervisor.policy_leads

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robot_rl import registry
+from robot_rl.contract import Contract
 from robot_rl.errors import ConfigError, RobotRlError
 from robot_rl.hardware.clock import Clock
 from robot_rl.hardware.node_settings import parse_driver_options
@@ -16,7 +17,7 @@ _MEMBERS = ("name", "robot", "signals", "commands", "connect", "read", "write", 
 
 
 def make_driver(
-    name: str, options: Mapping[str, Any] | str = "", clock: Clock | None = None, robot: str = ""
+    name: str, options: Mapping[str, Any] | str = "", clock: Clock | None = None, policy: Contract | None = None
 ) -> Driver:
     """The driver called `name`, made with its `Options` if it has any; touches no hardware.
 
@@ -24,7 +25,7 @@ def make_driver(
         name: one of `robot-rl list driver`, or `package.module:NAME`.
         options: settings of the driver by name, or as text: `"vehicle=l2f, noise=false"`.
         clock: only for the driver `sim`, the one that can run in another time than the computer's.
-        robot: what the policy is made for; the driver `sim` simulates that one.
+        policy: the driver `sim` simulates the robot that it is made for, among the objects of its task.
 
     Raises:
         UnknownName: no such driver, or no such option. MissingDependency: it needs an extra that is not installed.
@@ -32,7 +33,8 @@ def make_driver(
     """
     try:
         driver_type = registry.load("driver", name)
-        simulated = {"clock": clock, "robot": robot} if name == "sim" else {}
+        made_for = {} if policy is None else {"robot": policy.robot, "task": policy.task}
+        simulated = {"clock": clock, **made_for} if name == "sim" else {}
         driver = driver_type(*_arguments(name, driver_type, options), **simulated)
         missing = [member for member in _MEMBERS if not hasattr(driver, member)]
     except RobotRlError:

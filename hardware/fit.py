@@ -13,10 +13,10 @@ from robot_rl.hardware.kind_of import has_joints, state_signals
 from robot_rl.hardware.monitors import BATTERY_SIGNAL
 from robot_rl.hardware.setpoints import SETPOINT_NAMES
 from robot_rl.protocols import Driver, JointDriver
-from robot_rl.signals import FLIGHT_SIGNALS, WALKING_COMMANDS, Signal
+from robot_rl.signals import FLIGHT_SIGNALS, POSE_TARGETS, WALKING_COMMANDS, Signal
 
 _FLIGHT = {name: FLIGHT_SIGNALS[name] for name in (*SETPOINT_NAMES, "time_step")}
-_WALKING = {**WALKING_COMMANDS, "time_step": FLIGHT_SIGNALS["time_step"]}
+_JOINTED = {**WALKING_COMMANDS, **POSE_TARGETS, "time_step": FLIGHT_SIGNALS["time_step"]}
 _GAIN_TOLERANCE = 0.01  # share by which a gain may differ from the one in training
 _MEMBERS = ("gains", "rest_pose", "damp")
 
@@ -30,7 +30,7 @@ def check_fit(contract: Contract, driver: Driver, control_dt: float) -> None:
 
 def sensed_names(contract: Contract) -> tuple[str, ...]:
     """The signals of the policy that must come from the driver."""
-    return tuple(s.name for s in contract.signals if s.name not in {**_FLIGHT, **_WALKING})
+    return tuple(s.name for s in contract.signals if s.name not in {**_FLIGHT, **_JOINTED})
 
 
 def agreed_commands(contract: Contract, driver: Driver) -> tuple[Command, ...]:
@@ -51,7 +51,7 @@ def _differences(contract: Contract, driver: Driver, control_dt: float) -> Itera
     if contract.robot != driver.robot:
         yield f"robot: the policy is for '{contract.robot}', the driver is a '{driver.robot}'"
     offered = {s.name: s for s in driver.signals}
-    offered.update(_WALKING if has_joints(driver) else _FLIGHT)
+    offered.update(_JOINTED if has_joints(driver) else _FLIGHT)
     for wanted in contract.signals:
         if wanted.name not in offered:
             yield f"signal '{wanted.name}' is not provided; the driver has {', '.join(sorted(offered))}"

@@ -13,7 +13,8 @@ import numpy as np
 from robot_rl.contract import Command
 from robot_rl.hardware.monitors import Observation, joint_conditions
 from robot_rl.hardware.pose_motion import PoseMotion
-from robot_rl.hardware.setpoints import Vector, VelocitySetpoint
+from robot_rl.hardware.pose_reference import PoseReference
+from robot_rl.hardware.setpoints import PoseSetpoint, Vector, VelocitySetpoint
 from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
 from robot_rl.hardware.velocity_reference import VelocityReference
 from robot_rl.protocols import Array
@@ -29,7 +30,7 @@ class Jointed:
     """See `robot_kind.RobotKind`.
 
     Attributes:
-        reference: the velocity that a walking policy follows.
+        reference: the velocity that a walking policy follows, or the pose that one that handles things does.
         joints: the command of all joints. Its idle values are the standing pose.
     """
 
@@ -41,7 +42,7 @@ class Jointed:
         commands: tuple[Command, ...],
         config: SupervisorConfig,
         rest_pose: tuple[float, ...],
-        reference: VelocityReference | None = None,
+        reference: VelocityReference | PoseReference | None = None,
         attitude: bool = True,
     ) -> None:
         """Args:
@@ -49,7 +50,7 @@ class Jointed:
         attitude: whether the robot measures it; one that is bolted down does not.
         """
         self._commands, self._config = commands, config
-        self.reference = reference or VelocityReference()
+        self.reference: VelocityReference | PoseReference = reference or VelocityReference()
         self.joints = next(c for c in commands if c.kind == JOINT_KIND)
         self.state_signals = (*JOINT_SIGNALS, *(ATTITUDE_SIGNALS if attitude else ()))
         self.own_rates = {self.joints.name: (config.max_joint_rate,) * len(self.joints.elements)}
@@ -117,11 +118,12 @@ class Jointed:
     def rest(self) -> None:
         """None: damped."""
 
-    def guide(self, state: RobotState, entered: bool, signals: Mapping[str, Array], dt: float) -> VelocitySetpoint:
+    def guide(
+        self, state: RobotState, entered: bool, signals: Mapping[str, Array], dt: float
+    ) -> VelocitySetpoint | PoseSetpoint:
         """Only a running robot is asked for anything."""
-        del signals
         if not self.policy_leads(state):
-            return self.reference.stand()
+            return self.reference.rest(signals)
         if entered and state is RobotState.LYING_DOWN:
             self.reference.halt()
         return self.reference.step(dt)

@@ -1,12 +1,16 @@
-"""The scripted missions of `robot-rl run`, for robots that fly and for robots with joints."""
+"""The scripted missions of `robot-rl run`: for robots that fly, that walk and that handle things."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from typing import Protocol
 
+import numpy as np
+
 from robot_rl.errors import UnknownName
 from robot_rl.hardware.pilot import Pilot
+from robot_rl.hardware.setpoints import Vector
 from robot_rl.hardware.supervisor import Answer
 
 # A script runs between ticks: it makes requests, and each `yield` lets one tick pass.
@@ -59,6 +63,26 @@ def _stand(course: Course) -> Script:
     yield from course.stay(course.seconds)
 
 
+def _goals(course: Course) -> Script:
+    """Four goals about the present one, a quarter of the time each: places; attitudes where no place is asked for."""
+    poses = course.pilot.poses
+    assert poses is not None  # `mission_named` has seen to it
+    start = poses.current
+    for number, (x, y) in enumerate(((0.1, 0.1), (0.1, -0.1), (-0.02, -0.1), (0.0, 0.1))):
+        if "target_pos_w" in poses.reads:
+            course.need(course.pilot.aim(start.pos_w + np.array([x, y, 0.0])))
+        else:
+            course.need(course.pilot.aim(start.pos_w, _about_z(start.quat_wxyz, 0.5 * math.pi * (number + 1))))
+        yield from course.stay(course.seconds / 4)
+
+
+def _about_z(quat_wxyz: Vector, angle: float) -> Vector:
+    """The attitude turned by `angle` rad about the world's z."""
+    c, s = math.cos(0.5 * angle), math.sin(0.5 * angle)
+    w, x, y, z = quat_wxyz.tolist()
+    return np.array([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w])
+
+
 def _steady(course: Course, velocity: Velocity, seconds: float) -> Script:
     yield from course.stay(seconds, lambda: course.pilot.walk(*velocity))
 
@@ -81,17 +105,19 @@ FLIGHTS: Mapping[str, Mission] = {
     "square": _square,
 }
 WALKS: Mapping[str, Mission] = {"walk": _walk, "velocity": _velocity, "stand": _stand}
-MISSIONS: Mapping[str, Mission] = {**FLIGHTS, **WALKS}
+HANDLING: Mapping[str, Mission] = {"goals": _goals, "stand": _stand}
+MISSIONS: Mapping[str, Mission] = {**FLIGHTS, **WALKS, **HANDLING}
 
 
-def mission_named(name: str, flies: bool) -> Mission:
-    """The mission for this kind of robot; an empty name is the first one.
+def mission_named(name: str, pilot: Pilot) -> Mission:
+    """The mission for this kind of robot and policy; an empty name is the first one.
 
     Raises:
         UnknownName: there is none of that name for it.
     """
-    known = FLIGHTS if flies else WALKS
+    kinds = (("flies", FLIGHTS), ("handles things", HANDLING), ("walks", WALKS))
+    does, known = kinds[0 if pilot.flies else 1 if pilot.poses is not None else 2]
     chosen = name or next(iter(known))
     if chosen not in known:
-        raise UnknownName("mission of a robot that " + ("flies" if flies else "has joints"), chosen, known)
+        raise UnknownName(f"mission of a robot that {does}", chosen, known)
     return known[chosen]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.contract import Command
-from robot_rl.hardware.setpoints import Setpoint, VelocitySetpoint
+from robot_rl.hardware.setpoints import AnySetpoint, Setpoint
 from robot_rl.hardware.supervisor_config import RobotState, SupervisorConfig
 from robot_rl.protocols import Array
 
@@ -42,7 +42,7 @@ class Observation:
     ages: Mapping[str, float] = field(default_factory=dict)
     max_ages: Mapping[str, float] = field(default_factory=dict)
     bad: tuple[str, ...] = ()
-    reference: Setpoint | VelocitySetpoint | None = None
+    reference: AnySetpoint | None = None
     missed_fraction: float = 0.0
     link_age: float | None = None
     driver_error: str = ""

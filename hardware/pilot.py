@@ -12,9 +12,11 @@ from robot_rl.errors import ConfigError
 from robot_rl.hardware.clock import Clock
 from robot_rl.hardware.flying import Flying
 from robot_rl.hardware.jointed import Jointed
+from robot_rl.hardware.pose_reference import PoseReference
 from robot_rl.hardware.reference import FlightReference
 from robot_rl.hardware.setpoints import FigureEight, ReferenceLimits, StreamedPoint
 from robot_rl.hardware.supervisor import Answer, Supervisor, Transition
+from robot_rl.hardware.velocity_reference import VelocityReference
 
 
 class Pilot:
@@ -33,7 +35,13 @@ class Pilot:
         """The reference of a flying robot, moved on by the control loop. Raises ConfigError for another robot."""
         if isinstance(self._kind, Flying):
             return self._kind.reference
-        raise ConfigError("a robot with joints follows velocities, not positions")
+        raise ConfigError("only a flying robot has a reference that moves")
+
+    @property
+    def poses(self) -> PoseReference | None:
+        """The goals of a policy that handles things; None for other policies."""
+        asked = self._kind.reference
+        return asked if isinstance(asked, PoseReference) else None
 
     @property
     def flies(self) -> bool:
@@ -101,7 +109,9 @@ class Pilot:
             return self._supervisor.emergency_stop(self._clock.now(), cause)
 
     def go_to(self, pos_w: Sequence[float], yaw: float | None = None) -> Answer:
-        """Fly to (3,) m in the world; a goal outside the box is replaced by the nearest one inside."""
+        """Fly to (3,) m in the world, or bring gripper or object there; outside the box the nearest place inside."""
+        if self.poses is not None:
+            return self.aim(pos_w)
         wanted = _finite((*pos_w, 0.0 if yaw is None else yaw), 4)
         if wanted is None:
             return Answer(False, f"goal {list(pos_w)} m, yaw {yaw} rad: must be finite")
@@ -114,6 +124,24 @@ class Pilot:
         return Answer(
             True, f"goal outside the box, flying to {np.round(goal, 3).tolist()} m" if moved else "flying there"
         )
+
+    def aim(self, pos_w: Sequence[float], quat_wxyz: Sequence[float] | None = None) -> Answer:
+        """Bring gripper or object to (3,) m and attitude (4,) in the world; a place outside the box becomes the nearest
+        one inside.
+        """
+        with self._lock:
+            poses = self.poses
+            if poses is None:
+                return Answer(False, "this robot's policy does not follow poses")
+            allowed = self._supervisor.accepts_goals()
+            if not allowed.accepted:
+                return allowed
+            try:
+                taken = poses.aim(np.asarray(pos_w), None if quat_wxyz is None else np.asarray(quat_wxyz))
+            except ConfigError as error:
+                return Answer(False, str(error))
+        moved = not np.allclose(taken, pos_w)
+        return Answer(True, f"goal outside the box, taken: {np.round(taken, 3).tolist()} m" if moved else "going there")
 
     def stream(
         self,
@@ -166,12 +194,14 @@ class Pilot:
         if wanted is None:
             return Answer(False, f"velocity {(forward, sideways, yaw_rate)}: must be finite")
         with self._lock:
-            if not isinstance(self._kind, Jointed):
-                return Answer(False, "this robot flies: it follows positions, not velocities")
+            asked = self._kind.reference
+            if not isinstance(asked, VelocityReference):
+                follows = "positions" if self.flies else "poses"
+                return Answer(False, f"this robot follows {follows}, not velocities")
             allowed = self._supervisor.accepts_goals()
             if not allowed.accepted:
                 return allowed
-            taken = self._kind.reference.walk(*wanted.tolist())
+            taken = asked.walk(*wanted.tolist())
         cut = not np.allclose(taken, wanted)
         return Answer(True, f"velocity beyond its limits, taken: {np.round(taken, 3).tolist()}" if cut else "walking")
 
@@ -185,7 +215,8 @@ class Pilot:
 
     def _follows_positions(self) -> Answer:
         if not self.flies:
-            return Answer(False, "a robot with joints follows velocities, not positions")
+            follows = "velocities" if self.poses is None else "poses"
+            return Answer(False, f"this robot does not fly: it follows {follows}")
         return self._supervisor.accepts_goals()
 
     @staticmethod

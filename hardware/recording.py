@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from robot_rl.hardware.control_loop import Snapshot
 from robot_rl.hardware.monitors import to_body
-from robot_rl.hardware.setpoints import Setpoint, VelocitySetpoint
+from robot_rl.hardware.setpoints import PoseSetpoint, VelocitySetpoint
 from robot_rl.hardware.supervisor import Transition
 from robot_rl.hardware.supervisor_config import RobotState
 
@@ -24,7 +25,8 @@ class RunResult:
 
     Attributes:
         time: (T,) s from the first tick. state: T states.
-        pos_w, target_pos_w: (T, 3) m, as measured and as asked for of a flying robot. quat_wxyz: (T, 4).
+        pos_w, target_pos_w: (T, 3) m, as measured and as asked for, of a flying robot, or of the gripper or object that
+            goals are about. quat_wxyz, target_quat_wxyz: (T, 4) likewise; nothing else is asked for an attitude.
         joint_pos: (T, J) rad. command: (T, K), NaN while joints are damped.
         velocity, target_velocity: (T, 3) forward and sideways m/s, yaw rate rad/s in the body, as measured where there
             is odometry and as asked for of a robot that walks.
@@ -38,6 +40,7 @@ class RunResult:
     pos_w: Log
     target_pos_w: Log
     quat_wxyz: Log
+    target_quat_wxyz: Log
     joint_pos: Log
     velocity: Log
     target_velocity: Log
@@ -51,13 +54,24 @@ class RunResult:
 
     @property
     def errors(self) -> Log:
-        """Distances to the reference position in the measured ticks, m; NaN for a robot that walks."""
+        """Distances to the reference position in the measured ticks, m; NaN for a robot that walks or gets goals."""
+        if self.goals:
+            return np.full(int(self.measured.sum()), np.nan)
         return np.linalg.norm(self.pos_w - self.target_pos_w, axis=1)[self.measured]
 
     @property
     def velocity_errors(self) -> Log:
         """Distances to the asked velocity in the measured ticks, m/s, without the turning; NaN for one that flies."""
         return np.linalg.norm((self.velocity - self.target_velocity)[:, :2], axis=1)[self.measured]
+
+    @property
+    def goals(self) -> list[dict[str, float]]:
+        """What was left of each goal when the next one came or the policy stopped leading: m and rad."""
+        running = np.array([state is RobotState.RUNNING for state in self.state], bool)
+        given = running & np.isfinite(self.target_quat_wxyz).all(1)
+        asked = np.column_stack([self.target_pos_w, self.target_quat_wxyz])
+        last = [t for t in np.flatnonzero(given) if t + 1 == len(given) or (asked[t + 1] != asked[t]).any()]
+        return [{"m": _distance(self, t), "rad": _angle(self, t)} for t in last]
 
     def summary(self) -> dict[str, Any]:
         """What to print, or to write as JSON; None for what there is not."""
@@ -69,7 +83,10 @@ class RunResult:
             "flown_s": float(self.time[-1] - self.time[0]) if len(self.time) else 0.0,
         }
         history = [f"{t.time:.2f} s {t.after.value}: {t.cause}" for t in self.transitions]
-        return {"success": self.success, "outcome": self.outcome, **figures, "states": history, "loop": self.stats}
+        told = {"goals": self.goals} if self.goals else {}
+        return {
+            "success": self.success, "outcome": self.outcome, **figures, **told, "states": history, "loop": self.stats,
+        }  # fmt: skip
 
 
 class Recorder:
@@ -110,9 +127,10 @@ class Recorder:
         joints = max((s.signals["joint_pos"].size for s in kept if "joint_pos" in s.signals), default=0)
         return RunResult(
             time=column([s.time - start for s in kept], 1)[:, 0],
-            pos_w=sensed("base_pos_w", 3),
-            target_pos_w=column([_asked_position(s) for s in kept], 3),
-            quat_wxyz=sensed("base_quat_wxyz", 4),
+            pos_w=column([_measured(s, "pos_w", 3) for s in kept], 3),
+            target_pos_w=column([_asked(s, "pos_w", 3) for s in kept], 3),
+            quat_wxyz=column([_measured(s, "quat_wxyz", 4) for s in kept], 4),
+            target_quat_wxyz=column([_asked(s, "quat_wxyz", 4) for s in kept], 4),
             joint_pos=sensed("joint_pos", joints),
             velocity=column([_velocity(s.signals) for s in kept], 3),
             target_velocity=column([_asked_velocity(s) for s in kept], 3),
@@ -126,8 +144,22 @@ class Recorder:
         )
 
 
-def _asked_position(snapshot: Snapshot) -> Log:
-    return snapshot.setpoint.pos_w if isinstance(snapshot.setpoint, Setpoint) else np.full(3, np.nan)
+def _asked(snapshot: Snapshot, name: str, width: int) -> Log:
+    return np.asarray(getattr(snapshot.setpoint, name, np.full(width, np.nan)))
+
+
+def _measured(snapshot: Snapshot, name: str, width: int) -> Log:
+    about = snapshot.setpoint.about if isinstance(snapshot.setpoint, PoseSetpoint) else "base"
+    return np.asarray(snapshot.signals.get(f"{about}_{name}", np.full(width, np.nan)))
+
+
+def _distance(result: RunResult, tick: int) -> float:
+    return float(np.linalg.norm(result.pos_w[tick] - result.target_pos_w[tick]))
+
+
+def _angle(result: RunResult, tick: int) -> float:
+    cosine = abs(float(np.dot(result.quat_wxyz[tick], result.target_quat_wxyz[tick])))
+    return 2.0 * math.acos(min(cosine, 1.0))
 
 
 def _asked_velocity(snapshot: Snapshot) -> Log:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from robot_rl.hardware.monitors import Observation
-from robot_rl.hardware.setpoints import Setpoint, VelocitySetpoint
+from robot_rl.hardware.setpoints import AnySetpoint
 from robot_rl.hardware.supervisor_config import RobotState
 from robot_rl.protocols import Array
 
@@ -71,8 +71,6 @@ class RobotKind(Protocol):
         """The command that moves nothing; None: the driver damps the joints."""
         ...
 
-    def guide(
-        self, state: RobotState, entered: bool, signals: Mapping[str, Array], dt: float
-    ) -> Setpoint | VelocitySetpoint:
+    def guide(self, state: RobotState, entered: bool, signals: Mapping[str, Array], dt: float) -> AnySetpoint:
         """Move the reference on by `dt` s."""
         ...

@@ -37,10 +37,11 @@ from robot_rl.hardware.control_loop import ControlLoop
 from robot_rl.hardware.driver_choice import make_driver
 from robot_rl.hardware.ending import Ending
 from robot_rl.hardware.jointed import ATTITUDE_SIGNALS, JOINT_KIND, JOINT_SIGNALS
-from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS
+from robot_rl.hardware.monitors import BATTERY_SIGNAL, STATE_SIGNALS, yaw
 from robot_rl.hardware.node_settings import NodeSettings
 from robot_rl.hardware.parameters import Setting, settings_of, with_values
-from robot_rl.hardware.setpoints import Setpoint, VelocitySetpoint
+from robot_rl.hardware.pilot import Pilot
+from robot_rl.hardware.setpoints import PoseSetpoint, Setpoint, VelocitySetpoint
 from robot_rl.hardware.supervisor import Answer
 from robot_rl.policy import Policy
 
@@ -77,7 +78,7 @@ class RobotNode(LifecycleNode):
             if not settings.policy:
                 raise ConfigError("parameter 'policy' is empty: give it the path of a policy file")
             policy = Policy.load(settings.policy)
-            driver = make_driver(settings.driver, settings.driver_options, robot=policy.contract.robot)
+            driver = make_driver(settings.driver, settings.driver_options, policy=policy.contract)
             self._loop = ControlLoop(
                 driver,
                 policy,
@@ -153,6 +154,8 @@ class RobotNode(LifecycleNode):
         self._odometry = publish(Odometry, "odom", messages.STATE_QOS)
         self._setpoint = publish(Odometry, "setpoint", messages.STATE_QOS)
         self._velocity = publish(TwistStamped, "velocity_setpoint", messages.STATE_QOS)
+        self._pose_setpoint = publish(PoseStamped, "pose_setpoint", messages.STATE_QOS)
+        self._poses = {thing: publish(PoseStamped, f"{thing}_pose", messages.STATE_QOS) for thing in ("ee", "object")}
         self._joints = publish(JointState, "joint_states", messages.STATE_QOS)
         self._imu = publish(Imu, "imu", messages.STATE_QOS)
         self._battery = publish(BatteryState, "battery", messages.STATE_QOS)
@@ -193,7 +196,11 @@ class RobotNode(LifecycleNode):
     def _on_goal(self, message: PoseStamped) -> None:
         loop = self._running()
         if loop is not None:
-            self._follow(lambda: loop.pilot.go_to(*messages.checked_goal(message, self._frames[0])), "goal")
+            self._follow(lambda: self._to_goal(loop.pilot, message), "goal")
+
+    def _to_goal(self, pilot: Pilot, message: PoseStamped) -> Answer:
+        pos, quat = messages.checked_goal(message, self._frames[0])
+        return pilot.go_to(pos, yaw(quat)) if pilot.poses is None else pilot.aim(pos, quat)
 
     def _on_reference(self, message: MultiDOFJointTrajectory) -> None:
         loop = self._running()
@@ -244,6 +251,12 @@ class RobotNode(LifecycleNode):
             self._setpoint.publish(messages.setpoint_message(now.setpoint, stamp, world))
         if isinstance(now.setpoint, VelocitySetpoint):
             self._velocity.publish(messages.velocity_message(now.setpoint, stamp, body))
+        if isinstance(now.setpoint, PoseSetpoint):
+            self._pose_setpoint.publish(messages.pose_message(now.setpoint.pos_w, now.setpoint.quat_wxyz, stamp, world))
+        for thing, publisher in self._poses.items():
+            if known >= {f"{thing}_pos_w", f"{thing}_quat_wxyz"}:
+                pos, quat = now.signals[f"{thing}_pos_w"], now.signals[f"{thing}_quat_wxyz"]
+                publisher.publish(messages.pose_message(pos, quat, stamp, world))
         if BATTERY_SIGNAL in known:
             self._battery.publish(messages.battery_message(float(now.signals[BATTERY_SIGNAL][0]), stamp))
 

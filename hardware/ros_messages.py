@@ -61,6 +61,15 @@ def setpoint_message(setpoint: Setpoint, stamp: Time, world: str) -> Odometry:
     return message
 
 
+def pose_message(pos_w: Vector | Array, quat_wxyz: Vector | Array, stamp: Time, world: str) -> PoseStamped:
+    """A pose in the world: of a gripper, of an object, or the one asked for."""
+    message = PoseStamped()
+    message.header.stamp, message.header.frame_id = stamp, world
+    _fill(message.pose.position, pos_w)
+    message.pose.orientation = _quaternion(quat_wxyz)
+    return message
+
+
 def velocity_message(setpoint: VelocitySetpoint, stamp: Time, body: str) -> TwistStamped:
     """What a walking robot is asked for now, in its own frame."""
     message = TwistStamped()
@@ -146,15 +155,15 @@ def reference_message(setpoint: Setpoint, stamp: Time, world: str) -> MultiDOFJo
     return message
 
 
-def checked_goal(message: PoseStamped, world: str) -> tuple[tuple[float, ...], float]:
-    """Position (3,) m and yaw in rad of a goal.
+def checked_goal(message: PoseStamped, world: str) -> tuple[tuple[float, ...], Array]:
+    """Position (3,) m and attitude (4,) wxyz of a goal.
 
     Raises:
         MessageRejected: another frame, a number that is not finite, or a quaternion that is not of length 1.
     """
     _check_frame(message.header.frame_id, world)
     position = _finite("position", _numbers(message.pose.position))
-    return position, _checked_yaw(message.pose.orientation)
+    return position, _checked_quaternion(message.pose.orientation)
 
 
 def checked_reference(
@@ -172,7 +181,7 @@ def checked_reference(
     position = _finite("position", _numbers(transform.translation))
     velocity = _finite("velocity", _numbers(velocities[0].linear) if velocities else (0.0,) * 3)
     acceleration = _finite("acceleration", _numbers(accelerations[0].linear) if accelerations else (0.0,) * 3)
-    return position, velocity, acceleration, _checked_yaw(transform.rotation)
+    return position, velocity, acceleration, yaw(_checked_quaternion(transform.rotation))
 
 
 def checked_velocity(message: Twist) -> tuple[float, ...]:
@@ -199,12 +208,12 @@ def seconds_of(stamp: Time) -> float:
     return stamp.sec + 1e-9 * stamp.nanosec
 
 
-def _checked_yaw(orientation: Quaternion) -> float:
+def _checked_quaternion(orientation: Quaternion) -> Array:
     xyzw = np.array(_finite("orientation", (orientation.x, orientation.y, orientation.z, orientation.w)))
     length = float(np.linalg.norm(xyzw))
     if abs(length - 1.0) > 0.01:
         raise MessageRejected(f"orientation is not a unit quaternion: its length is {length:.4g}")
-    return yaw(quat_xyzw_to_wxyz(xyzw).astype(np.float32))
+    return quat_xyzw_to_wxyz(xyzw).astype(np.float32)
 
 
 def _check_frame(frame: str, world: str) -> None:
@@ -227,6 +236,6 @@ def _fill(message: object, values: Vector | Array) -> None:
         setattr(message, axis, float(value))
 
 
-def _quaternion(quat_wxyz: Array) -> Quaternion:
+def _quaternion(quat_wxyz: Vector | Array) -> Quaternion:
     x, y, z, w = (float(v) for v in quat_wxyz_to_xyzw(quat_wxyz))
     return Quaternion(x=x, y=y, z=z, w=w)

@@ -70,7 +70,7 @@ def run_without_ros(
         raise ConfigError(f"seconds = {seconds}: must lie in (0, 86400)")
     loaded = Policy.load(Path(policy))
     clock = MonotonicClock() if real_time else VirtualClock()
-    robot = make_driver(driver, driver_options or {}, clock, loaded.contract.robot)
+    robot = make_driver(driver, driver_options or {}, clock, loaded.contract)
     if not real_time and driver != "sim":
         raise ConfigError(f"driver '{driver}' has its own time; real_time=False is only for the driver 'sim'")
     chosen = with_values(RunSettings(), settings or {})
@@ -79,7 +79,7 @@ def run_without_ros(
         robot, loaded, supervisor=chosen.supervisor, reference=chosen.reference, velocity=chosen.velocity,
         config=chosen.loop, clock=clock, on_tick=recorder.add,
     )  # fmt: skip
-    run = Run(loop, recorder, clock, mission_named(mission, loop.pilot.flies), seconds, velocity)
+    run = Run(loop, recorder, clock, mission_named(mission, loop.pilot), seconds, velocity)
     return _done(run, loop, recorder)
 
 

@@ -58,6 +58,25 @@ class VelocitySetpoint:
 
 
 @dataclass(frozen=True)
+class PoseSetpoint:
+    """What an arm or a hand is asked for: (3,) m and attitude (4,) in the world, of `about`: "ee" or "object"."""
+
+    pos_w: Vector
+    quat_wxyz: Vector
+    about: str
+
+    def signals(self) -> dict[str, NDArray[np.float32]]:
+        """The same under the signal names a policy knows; shapes (3,), (4,)."""
+        return {
+            "target_pos_w": self.pos_w.astype(np.float32),
+            "target_quat_wxyz": self.quat_wxyz.astype(np.float32),
+        }
+
+
+AnySetpoint = Setpoint | VelocitySetpoint | PoseSetpoint
+
+
+@dataclass(frozen=True)
 class VelocityLimits:
     """Limits of what a walking robot is asked for; a request beyond them is cut to them."""
 

@@ -6,10 +6,12 @@ Pure: no clock, no driver; the caller says how much time has passed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from robot_rl.hardware.setpoints import Vector, VelocityLimits, VelocitySetpoint
+from robot_rl.protocols import Array
 
 
 class VelocityReference:
@@ -31,6 +33,11 @@ class VelocityReference:
         self._now, self._goal, self._left = np.zeros(3), np.zeros(3), 0.0
         self.current = VelocitySetpoint(np.zeros(2), 0.0)
         return self.current
+
+    def rest(self, signals: Mapping[str, Array]) -> VelocitySetpoint:
+        """While the policy does not lead: zero, whatever is measured."""
+        del signals
+        return self.stand()
 
     def halt(self) -> None:
         """Towards zero, as fast as the limits allow."""

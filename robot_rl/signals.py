@@ -53,6 +53,12 @@ FLIGHT_SIGNALS: dict[str, Signal] = dict(
     )
 )
 
+# What a person or a planner asks of an arm or a hand: a pose of the gripper, or of the object where one is handled.
+POSE_TARGETS: dict[str, Signal] = {
+    "target_pos_w": FLIGHT_SIGNALS["target_pos_w"],
+    "target_quat_wxyz": Signal("target_quat_wxyz", (4,), "", "world", _SETPOINT_AGE),
+}
+
 # What a person or a planner asks of a walking robot, in its own heading frame.
 WALKING_COMMANDS: dict[str, Signal] = dict(
     (

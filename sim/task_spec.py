@@ -15,7 +15,10 @@ from robot_rl.registry import load
 from robot_rl.signals import Signal
 
 if TYPE_CHECKING:
+    import mujoco
+
     from robot_rl.protocols import BatchedEnv, DifferentiableTask
+    from robot_rl.sim.articulated.jointed_robot import JointedRobot
     from robot_rl.sim.articulated.variants import Variant
 
 
@@ -43,6 +46,8 @@ class TaskSpec:
             `config/train/TASK-ALGORITHM.yaml`.
         differentiable: `module:function` called as `function(task, num_envs, changes)` for training by analytic
             gradients; empty: the task has none.
+        scene: `module:function` called as `function(robot)`: the robot (`JointedRobot`) and what is around it as an
+            MjSpec, also for the simulated robot that a policy is run on. Default: a flat floor.
     """
 
     name: str
@@ -58,6 +63,7 @@ class TaskSpec:
     variants: str = "robot_rl.sim.articulated.variants:VARIANTS"
     algorithm: str = "ppo"
     differentiable: str = ""
+    scene: str = "robot_rl.sim.articulated.scene:flat_scene"
 
     def overridden(self, overrides: Mapping[str, Any] | None) -> TaskSpec:
         """A variant with options replaced by dotted keys, for example `{"delay.max": 0.02}`.
@@ -77,6 +83,10 @@ class TaskSpec:
         parameter_set = (changes or {}).get("parameters", getattr(self.options, "parameters", None))
         parameters = load("robot", self.robot).parameters(parameter_set)
         return parameters.gains() if hasattr(parameters, "gains") else {}
+
+    def make_scene(self, robot: JointedRobot) -> mujoco.MjSpec:
+        """The robot and its surroundings; loads mujoco, but no torch."""
+        return _named(self.scene)(robot)
 
     def make(self, num_envs: int, seed: int, device: str = "cpu") -> BatchedEnv:
         """Build the environment."""

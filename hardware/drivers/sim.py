@@ -20,11 +20,12 @@ from robot_rl.errors import ConfigError, DriverError
 from robot_rl.hardware.clock import Clock, MonotonicClock
 from robot_rl.hardware.parameters import check_settings, setting, with_values
 from robot_rl.protocols import Array, Reading
-from robot_rl.registry import load
+from robot_rl.registry import load, names
 from robot_rl.signals import FLIGHT_SIGNALS, Signal
 
 if TYPE_CHECKING:
     from robot_rl.sim.robot_spec import RobotSpec
+    from robot_rl.sim.task_spec import TaskSpec
 
 FAULTS = ("none", "stale", "nan", "battery", "motor", "read_error", "write_error")
 _AIRBORNE = 0.1  # m above the start, from where `fault_after` counts
@@ -37,6 +38,9 @@ class SimOptions:
     """How the simulated robot differs from an ideal one."""
 
     robot: str = setting("", "the simulated robot, see `robot-rl list robots`; empty: the one the policy is made for")
+    task: str = setting(
+        "", "the task whose objects stand around the robot, see `robot-rl list tasks`; empty: the policy's"
+    )
     vehicle: str = setting("", "parameter set of the robot; empty: its default one")
     noise: bool = setting(True, "sensor noise")
     battery: bool = setting(False, "a battery that empties and sags (flying robots)")
@@ -76,7 +80,8 @@ class _Body(Protocol):
 class _FlyingBody:
     """The Crazyflie in numpy; a broken motor is the front-right rotor."""
 
-    def __init__(self, opts: SimOptions, spec: RobotSpec) -> None:
+    def __init__(self, opts: SimOptions, spec: RobotSpec, task: TaskSpec | None) -> None:
+        del task  # there is nothing but air and ground
         from robot_rl.sim.quadrotor.battery import BatteryModel
         from robot_rl.sim.quadrotor.numpy_sim import NumpyQuadrotor, NumpySimOptions
         from robot_rl.sim.quadrotor.options import Noise
@@ -106,13 +111,15 @@ class _FlyingBody:
 class _JointedBody:
     """A robot with joints in MuJoCo; a broken motor is the last joint of the first leg or finger."""
 
-    def __init__(self, opts: SimOptions, spec: RobotSpec) -> None:
+    def __init__(self, opts: SimOptions, spec: RobotSpec, task: TaskSpec | None) -> None:
         from robot_rl.sim.articulated.single_robot import SingleRobot
         from robot_rl.sim.locomotion.options import ProprioceptionNoise
 
         noise = ProprioceptionNoise() if opts.noise else None
+        parameters = spec.parameters(opts.vehicle or None)
+        scene = None if task is None else task.make_scene(parameters)
         self._robot = SingleRobot(
-            spec.parameters(opts.vehicle or None), dt=opts.physics_dt, latency=opts.latency, noise=noise, seed=opts.seed
+            parameters, scene=scene, dt=opts.physics_dt, latency=opts.latency, noise=noise, seed=opts.seed
         )
         self._robot.reset(opts.start)
         self.dt = self._robot.dt
@@ -152,15 +159,24 @@ class SimDriver:
     Options = SimOptions
 
     def __init__(
-        self, options: Mapping[str, Any] | SimOptions | None = None, clock: Clock | None = None, robot: str = ""
+        self,
+        options: Mapping[str, Any] | SimOptions | None = None,
+        clock: Clock | None = None,
+        robot: str = "",
+        task: str = "",
     ) -> None:
-        """`options`: settings of `SimOptions` by name. `robot`: if the options do not say; default crazyflie.
+        """Args:
+            options: settings of `SimOptions` by name.
+            clock: default: the computer's.
+            robot: if the options do not say; default crazyflie.
+            task: likewise; one that is not ours, or of another robot, has no objects.
 
         Raises:
             ConfigError, UnknownName: a wrong option, or no such robot.
         """
         self.options = options if isinstance(options, SimOptions) else with_values(SimOptions(), options or {})
         self.robot = self.options.robot or robot or "crazyflie"
+        self._policys_task = task
         self._clock = clock or MonotonicClock()
         self._lock = threading.Lock()
         self._body: _Body | None = None
@@ -186,8 +202,11 @@ class SimDriver:
             return (*_BASE_SIGNALS.values(), *own)
         from robot_rl.sim.articulated.single_robot import SingleRobot
 
-        known = _BASE_SIGNALS | {s.name: s for s in self._spec.signals}
-        return tuple(known[name] for name in SingleRobot(self._parameters).names if name in known)
+        task, parameters = self._task, self._parameters
+        about = () if task is None else (s for s in task.signals if not s.name.startswith("target_"))
+        known = _BASE_SIGNALS | {s.name: s for s in (*self._spec.signals, *about)}
+        scene = None if task is None else task.make_scene(parameters)
+        return tuple(known[name] for name in SingleRobot(parameters, scene=scene).names if name in known)
 
     @cached_property
     def commands(self) -> tuple[Command, ...]:
@@ -209,7 +228,7 @@ class SimDriver:
         with self._lock:
             try:
                 body_type = _JointedBody if self._has_joints else _FlyingBody
-                self._body = body_type(self.options, self._spec)
+                self._body = body_type(self.options, self._spec, self._task)
             except ConfigError as error:
                 raise DriverError(f"driver sim: {error}") from error
             self._target: dict[str, Array] | None = None
@@ -266,6 +285,18 @@ class SimDriver:
             raise ConfigError(f"fault '{fault}': must be one of {', '.join(FAULTS)}")
         with self._lock:
             self._fault = fault
+
+    @cached_property
+    def _task(self) -> TaskSpec | None:
+        """The task with objects around this robot, or None."""
+        if self.options.task:
+            task: TaskSpec = load("task", self.options.task)
+            if task.robot != self.robot:
+                raise ConfigError(f"task '{task.name}' is one of robot '{task.robot}', not of '{self.robot}'")
+            return task
+        known = self._policys_task in names("task")
+        task = load("task", self._policys_task) if known else None
+        return task if task is not None and task.robot == self.robot else None
 
     @property
     def _parameters(self) -> Any:

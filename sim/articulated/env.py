@@ -23,7 +23,8 @@ from robot_rl.sim.articulated.lean import strip
 from robot_rl.sim.articulated.options import ArticulatedOptions
 from robot_rl.sim.articulated.pushes import Pushes
 from robot_rl.sim.articulated.randomize import Randomizer
-from robot_rl.sim.articulated.scene import FLOOR, compile_scene, flat_scene
+from robot_rl.sim.articulated.rate_limit import RateLimit
+from robot_rl.sim.articulated.scene import FLOOR, compile_scene
 from robot_rl.sim.articulated.sensors import Sensors
 from robot_rl.sim.articulated.steering import Steerable
 from robot_rl.sim.delay import DelayLine
@@ -59,6 +60,8 @@ class ArticulatedEnv(Steerable):
         "torque", "action", "previous_action", "episode_step", "_delay", "_policy_obs", "_critic",
     )  # fmt: skip
     """Names of tensor attributes that belong to the state; a family adds its own."""
+    parts = ("physics", "randomizer", "pushes", "_commands", "_rate_limit")
+    """Names of attributes with a state of their own."""
 
     def __init__(self, task: TaskSpec, num_envs: int, seed: int, device: str | torch.device = "cpu") -> None:
         if num_envs < 1:
@@ -95,8 +98,8 @@ class ArticulatedEnv(Steerable):
     # What a family defines.
 
     def scene(self) -> mujoco.MjSpec:
-        """The robot and its surroundings; default: a flat floor."""
-        return flat_scene(self.robot)
+        """The robot and its surroundings; default: as the task says."""
+        return self.task.make_scene(self.robot)
 
     def friction_geoms(self) -> Sequence[str]:
         """Names of the geoms whose friction `randomize.friction` sets; default: the floor."""
@@ -240,10 +243,7 @@ class ArticulatedEnv(Steerable):
         return {
             "num_envs": self.num_envs,
             "generator": self._generator.get_state(),
-            "physics": self.physics.state_dict(),
-            "randomizer": self.randomizer.state_dict(),
-            "pushes": self.pushes.state_dict(),
-            "commands": self._commands.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in self.parts},
             "memory": {k: v.clone() for k, v in self._memory.items()},
             "signals": {k: v.clone() for k, v in self._signals.items()},
             **{name: getattr(self, name).clone() for name in self.buffers},
@@ -254,9 +254,8 @@ class ArticulatedEnv(Steerable):
         if state["num_envs"] != self.num_envs:
             raise ConfigError(f"the state is of {state['num_envs']} environments; this has {self.num_envs}")
         self._generator.set_state(state["generator"].cpu())
-        for name in ("physics", "randomizer", "pushes"):
+        for name in self.parts:
             getattr(self, name).load_state_dict(state[name])
-        self._commands.load_state_dict(state["commands"])
         self._memory = {k: v.to(self.device).clone() for k, v in state["memory"].items()}
         self._signals = {k: v.to(self.device).clone() for k, v in state["signals"].items()}
         for name in self.buffers:
@@ -274,6 +273,7 @@ class ArticulatedEnv(Steerable):
         self._delay = torch.zeros(n, device=self.device)
         longest = o.latency.max + JITTER_SIGMAS * o.latency.jitter
         self._commands = DelayLine(self.model.nu, n, longest, o.control_dt, self.device)
+        self._rate_limit = RateLimit(self.task.commands, n, o.control_dt, self.device)
         self._memory = initial_memory(self.observer.memory, n, self.device)
         self._policy_obs = torch.zeros(n, self.observer.obs_dim, device=self.device)
         self._signals: dict[str, Tensor] = {}
@@ -288,7 +288,7 @@ class ArticulatedEnv(Steerable):
 
     def _step(self, commands: Mapping[str, Tensor], observe: bool) -> Step:
         self.pushes.advance()
-        self._move(self.targets(commands))
+        self._move(self.targets(self._rate_limit(commands)))
         self.episode_step = self.episode_step + 1
         self.advance_task()
         broken = self.physics.unstable
@@ -313,6 +313,10 @@ class ArticulatedEnv(Steerable):
     def targets(self, commands: Mapping[str, Tensor]) -> Tensor:
         """Commands by name → what the actuators of the model are told, (N, nu), in the model's order."""
         return torch.cat([commands[c.name] for c in self.task.commands], dim=1)
+
+    def held_commands(self, ids: Tensor) -> dict[str, Tensor]:
+        """The commands that keep simulations `ids` where they are, name → (k, elements)."""
+        return {self.task.commands[0].name: self.joint_pos[ids]}
 
     def _move(self, target: Tensor) -> None:
         """One control step of physics towards targets that the drives get to know after their delay."""
@@ -351,6 +355,7 @@ class ArticulatedEnv(Steerable):
             self._commands.fill(ids, start.T)
             low, high = self.options.latency.min, self.options.latency.max
             self._delay[ids] = self.uniform(low, high, len(ids))
+        self._rate_limit.start(ids, self.held_commands(ids))
         self.actuator.reset(ids)
         self.pushes.reset(ids)
         self.start_task(ids)

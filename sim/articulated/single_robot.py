@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from robot_rl.errors import ConfigError
 from robot_rl.sim.articulated.drive import pd_torque
 from robot_rl.sim.articulated.scene import flat_scene
+from robot_rl.sim.articulated.wrist import WristForce
 
 if TYPE_CHECKING:
+    import mujoco
+
     from robot_rl.sim.articulated.jointed_robot import JointedRobot
     from robot_rl.sim.locomotion.options import ProprioceptionNoise
 
@@ -31,7 +34,7 @@ _DROP = 0.15  # m above its belly, from where it is laid down
 
 
 class SingleRobot:
-    """One robot on a flat floor. Vectors of J follow the robot's joints.
+    """One robot on a flat floor, or in a scene with an object to handle. Vectors of J follow the robot's joints.
 
     Attributes:
         dt: s of a physics step, the robot's own unless another was asked for.
@@ -44,13 +47,20 @@ class SingleRobot:
         self,
         robot: JointedRobot,
         *,
+        scene: mujoco.MjSpec | None = None,
         dt: float = 0.0,
         latency: float = 0.0,
         noise: ProprioceptionNoise | None = None,
         seed: int = 0,
     ) -> None:
-        """`latency`: s from a command to the drives, rounded to physics steps. Raises MissingDependency."""
-        spec = flat_scene(robot)
+        """Args:
+            scene: the robot and its surroundings; default: a flat floor. Objects start where it has them.
+            latency: s from a command to the drives, rounded to physics steps.
+
+        Raises:
+            MissingDependency: MuJoCo is not installed.
+        """
+        spec = scene or flat_scene(robot)
         if dt:
             spec.option.timestep = dt
         self.robot, self.model = robot, spec.compile()
@@ -65,7 +75,9 @@ class SingleRobot:
         self._gain, self._bias = self.model.actuator_gainprm.copy(), self.model.actuator_biasprm.copy()
         self._delay: deque[Vector | None] = deque(maxlen=round(latency / self.dt) + 1)
         self._noise, self._seed, self.dead = noise, seed, set[int]()
-        self._sources = self._signal_sources()
+        sensors = {self.model.sensor(i).name for i in range(self.model.nsensor)}
+        self._wrist = WristForce(self.model, self.data) if "wrist_force" in sensors else None
+        self._sources = self._signal_sources(sensors)
         self.reset("standing")
 
     @property
@@ -101,6 +113,8 @@ class SingleRobot:
             self.data.qpos[2] = self.robot.base_height if start == "standing" else _DROP
             self.data.qpos[3:7] = (0.0, 1.0, 0.0, 0.0) if turned else (1.0, 0.0, 0.0, 0.0)
         self._mujoco.mj_forward(self.model, self.data)
+        if self._wrist is not None:
+            self._wrist.reset()
         if self.floating and start != "standing":
             for _ in range(round(_SETTLE / self.dt)):
                 self.step(None)
@@ -123,6 +137,8 @@ class SingleRobot:
             self.data.ctrl[list(self.dead)] = 0.0
         self._mujoco.mj_step(self.model, self.data)
         self.time += self.dt
+        if self._wrist is not None:
+            self._wrist.add()
 
     def signals(self) -> dict[str, Array]:
         """What the sensors say now, with fresh noise; simulated odometry has none. Shapes as in the robot's table."""
@@ -141,8 +157,7 @@ class SingleRobot:
                 true["base_quat_wxyz"] = self._turned(true["base_quat_wxyz"], tilt)
         return {name: value.astype(np.float32) for name, value in true.items()}
 
-    def _signal_sources(self) -> dict[str, Callable[[], Vector | Sequence[float]]]:
-        sensors = {self.model.sensor(i).name for i in range(self.model.nsensor)}
+    def _signal_sources(self, sensors: set[str]) -> dict[str, Callable[[], Vector | Sequence[float]]]:
         count = len(self.robot.joints) - len(self.robot.gripper)
         sources: dict[str, Callable[[], Vector | Sequence[float]]] = {
             "joint_pos": lambda: self.joint_pos[:count],
@@ -161,6 +176,14 @@ class SingleRobot:
         forces = [f"{foot}_force" for foot in self.robot.feet]
         if forces and sensors.issuperset(forces):
             sources["foot_force"] = lambda: [float(np.linalg.norm(self.data.sensor(f).data)) for f in forces]
+        if self._wrist is not None:
+            sources["ee_force_b"] = self._wrist.read
+        if "object_pos" in sensors:
+            sources["object_pos_w"] = lambda: self.data.sensor("object_pos").data
+            sources["object_quat_wxyz"] = lambda: self.data.sensor("object_quat").data
+        elif self._mujoco.mj_name2id(self.model, self._mujoco.mjtObj.mjOBJ_BODY, "object") >= 0:
+            sources["object_pos_w"] = lambda: self.data.body("object").xpos
+            sources["object_quat_wxyz"] = lambda: self.data.body("object").xquat
         if self.robot.gripper:
             sources["gripper_width"] = lambda: [float(self.joint_pos[count:].sum())]
         return sources

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields
 from robot_rl.sim.articulated.options import ArticulatedOptions
 from robot_rl.sim.ranges import Range, check
 
+PROMOTED, LEVEL_STEP = 2, 0.1
+"""Successes in an episode after which its environment's level rises, and by how much it rises or falls."""
+
 
 @dataclass(frozen=True)
 class ReorientReward:
@@ -71,6 +74,9 @@ class ReorientOptions(ArticulatedOptions):
         action_scale: rad by which action 1 moves a joint's target in a control step, no faster than the joint can.
         success_angle: rad from the goal that count as reached.
         goal_turn: rad between one goal and the next, and between the start and the first, about a random axis.
+        first_turn: the same at the beginning of a training with `curriculum`: each environment has a level between 0,
+            `first_turn`, and 1, `goal_turn`, that rises after episodes with PROMOTED successes and falls after those
+            without any.
         goal_s: s in which a goal must be reached, else the episode has failed; 0: as long as it lasts.
         drop_height: m below the palm's centre at which the object is lost.
         start_pos: m, half-width of the starting place along the palm. start_yaw: rad likewise about its normal.
@@ -83,6 +89,8 @@ class ReorientOptions(ArticulatedOptions):
     action_scale: float = 0.5
     success_angle: float = 0.1
     goal_turn: Range = (0.4, 2.2)
+    first_turn: Range = (0.2, 0.6)
+    curriculum: bool = False
     goal_s: float = 8.0
     drop_height: float = 0.08
     start_pos: float = 0.01
@@ -94,5 +102,12 @@ class ReorientOptions(ArticulatedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, success_angle=(1e-3, 3.2), goal_turn=(0.0, 3.2), goal_s=(0.0, 1e5), drop_height=(0.0, 10.0))
+        check(
+            self,
+            success_angle=(1e-3, 3.2),
+            goal_turn=(0.0, 3.2),
+            first_turn=(0.0, 3.2),
+            goal_s=(0.0, 1e5),
+            drop_height=(0.0, 10.0),
+        )
         check(self, start_pos=(0.0, 0.1), start_yaw=(0.0, 3.2), start_pose=(0.0, 1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ from robot_rl.sim.articulated.steering import Trace
 from robot_rl.sim.delay import DelayLine
 from robot_rl.sim.hand import terms
 from robot_rl.sim.hand.observer import HeldTargetMap, ReorientObserver, edges, two_columns
-from robot_rl.sim.hand.options import ReorientOptions
-from robot_rl.sim.hand.scene import GOAL_POS, OBJECT, cube_scene
+from robot_rl.sim.hand.options import LEVEL_STEP, PROMOTED, ReorientOptions
+from robot_rl.sim.hand.scene import GOAL_POS, OBJECT
 
 if TYPE_CHECKING:
     import mujoco
@@ -48,16 +48,15 @@ class ReorientEnv(ArticulatedEnv):
         reached, dropped: (N,) bool, in this control step.
         successes: (N,) goals reached in this episode. last_successes: (N,) those of the episode before, −1: none yet.
         target: (N, J) rad, what the joints were last told.
+        level: (N,) of the curriculum, 0 to 1; without one 1.
     """
 
     options: ReorientOptions  # pyright: ignore[reportIncompatibleVariableOverride]
     buffers = (
         *ArticulatedEnv.buffers, "goal", "goal_age", "angle", "next_angle", "approached", "reached", "dropped",
-        "successes", "last_successes", "target", "action_before", "_tracked", "_tracker_delay",
+        "successes", "last_successes", "target", "level", "action_before", "_tracked", "_tracker_delay",
     )  # fmt: skip
-
-    def scene(self) -> mujoco.MjSpec:
-        return cube_scene(self.robot)
+    parts = (*ArticulatedEnv.parts, "_tracker")
 
     def friction_geoms(self) -> Sequence[str]:
         return self.robot.feet
@@ -93,6 +92,7 @@ class ReorientEnv(ArticulatedEnv):
         self.reached, self.dropped = (torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2))
         self.last_successes = torch.full((n,), -1, dtype=torch.long, device=device)
         self.target = self.default_pose.repeat(n, 1)
+        self.level = torch.full((n,), 0.0 if self.options.curriculum else 1.0, device=device)
         self.action_before = torch.zeros_like(self.action)
         self._tracked, self._tracker_delay = torch.zeros(n, 7, device=device), torch.zeros(n, device=device)
         longest = self.options.noise.object_latency[1]
@@ -115,6 +115,10 @@ class ReorientEnv(ArticulatedEnv):
         told = self.target - self.randomizer.joint_offset
         wanted = self.gains.kp * (told - self.joint_pos) - self.gains.kd * self.joint_vel
         return torch.minimum(torch.maximum(wanted, -self._limit), self._limit)
+
+    def held_commands(self, ids: Tensor) -> dict[str, Tensor]:
+        """As the policy's own memory of what it told the joints begins."""
+        return {self.task.commands[0].name: self.default_pose.expand(len(ids), -1)}
 
     def targets(self, commands: Mapping[str, Tensor]) -> Tensor:
         self.target = super().targets(commands)
@@ -202,13 +206,14 @@ class ReorientEnv(ArticulatedEnv):
 
     def metrics(self) -> dict[str, Tensor]:
         """`successes`: goals reached per second, so that times the seconds of an episode they are its consecutive
-        successes; `drops` per second; `angle` rad to the goal; `power` W.
+        successes; `drops` per second; `angle` rad to the goal; `power` W; `level` of the curriculum.
         """
         return {
             "successes": self.reached.to(self.angle) / self.control_dt,
             "drops": self.dropped.to(self.angle) / self.control_dt,
             "angle": self.angle,
             "power": terms.energy(self.drive_torque(), self.joint_vel),
+            "level": self.level,
         }
 
     def succeeded(self) -> Tensor:
@@ -255,13 +260,15 @@ class ReorientEnv(ArticulatedEnv):
 
     def start_task(self, ids: Tensor) -> None:
         self.last_successes = self.last_successes.index_copy(0, ids, self.successes[ids])
+        if self.options.curriculum:
+            self._change_level(ids)
         self.successes = self.successes.index_fill(0, ids, 0)
         for name in ("reached", "dropped"):
             setattr(self, name, getattr(self, name).index_fill(0, ids, False))
         for name in ("approached", "action_before"):
             setattr(self, name, getattr(self, name).index_fill(0, ids, 0.0))
         self.target = self.target.index_copy(0, ids, self.default_pose.expand(len(ids), -1))
-        self.goal = self.goal.index_copy(0, ids, self._turned(self.object_quat[ids]))
+        self.goal = self.goal.index_copy(0, ids, self._turned(self.object_quat[ids], self.level[ids]))
         self._new_goal_age(ids)
         self.angle = self.angle.index_copy(0, ids, self.next_angle[ids])
         if self._tracker.needed:
@@ -291,16 +298,27 @@ class ReorientEnv(ArticulatedEnv):
         self.successes = self.successes + self.reached
         ids = self.reached.nonzero()[:, 0]
         if len(ids) > 0:
-            self.goal = self.goal.index_copy(0, ids, self._turned(self.goal[ids]))
+            self.goal = self.goal.index_copy(0, ids, self._turned(self.goal[ids], self.level[ids]))
             self._new_goal_age(ids)
         if self._tracker.needed:
             self._tracker.push(self.physics.qpos[:, self._object_q].T)
 
-    def _turned(self, quat: Tensor) -> Tensor:
-        """Orientations (k, 4) turned about random axes by an angle of `goal_turn`."""
+    def _change_level(self, ids: Tensor) -> None:
+        """After the episodes `ids`; −1 successes stand for no episode yet."""
+        count = self.successes[ids]
+        change = (count >= PROMOTED).to(self.level) - (count == 0).to(self.level)
+        self.level = self.level.index_copy(0, ids, (self.level[ids] + LEVEL_STEP * change).clamp(0.0, 1.0))
+
+    def _turned(self, quat: Tensor, level: Tensor) -> Tensor:
+        """Orientations (k, 4) turned about random axes by an angle between `first_turn` and `goal_turn` as `level` (k,)
+        says.
+        """
+        (low, high), (last_low, last_high) = self.options.first_turn, self.options.goal_turn
+        low, high = low + level * (last_low - low), high + level * (last_high - high)
+        angle = low + (high - low) * self.uniform(0.0, 1.0, len(quat))
         axis = torch.randn(len(quat), 3, generator=self._generator, device=self.device)
         axis = axis / axis.norm(dim=1, keepdim=True).clamp(min=1e-9)
-        turned = quat_mul(about(axis, self.uniform(*self.options.goal_turn, len(quat))), quat)
+        turned = quat_mul(about(axis, angle), quat)
         return turned / turned.norm(dim=1, keepdim=True)
 
     def _new_goal_age(self, ids: Tensor) -> None:
@@ -308,13 +326,6 @@ class ReorientEnv(ArticulatedEnv):
         self.goal_age = self.goal_age.index_fill(0, ids, 0)
         left = angle_between(self.object_quat[ids], self.goal[ids])
         self.next_angle = self.next_angle.index_copy(0, ids, left)
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"tracker": self._tracker.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._tracker.load_state_dict(state["tracker"])
 
 
 def _flat_orientations() -> list[list[float]]:

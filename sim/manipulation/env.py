@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,10 +16,6 @@ from robot_rl.sim.manipulation.camera import Cameras
 from robot_rl.sim.manipulation.observer import EndEffectorActionMap, ManipulationObserver
 from robot_rl.sim.manipulation.options import SPARSE, ManipulationOptions
 
-if TYPE_CHECKING:
-    import mujoco
-
-
 STARTS = 512  # starting poses of the arm to draw from
 GRASPED = 0.5  # N that each finger pad must feel
 CENTRE = (0.5, 0.0)
@@ -28,7 +23,7 @@ CENTRE = (0.5, 0.0)
 
 
 class ManipulationEnv(ArticulatedEnv):
-    """N arms at their tables. A task defines `build`, `place`, `draw_goal`, `solved_now` and `task_rewards`.
+    """N arms at their tables. A task defines `place`, `draw_goal`, `solved_now` and `task_rewards`.
 
     Attributes:
         target_pos: (N, 3) m, world. target_quat: (N, 4). fixture_pos (N, 3), fixture_quat (N, 4): of body `fixture`.
@@ -54,9 +49,6 @@ class ManipulationEnv(ArticulatedEnv):
     lower, upper = (0.25, -0.4, 0.014), (0.78, 0.4, 0.5)
     """m: box of the gripper's targets; lower it would touch the table."""
 
-    def build(self, spec: mujoco.MjSpec) -> None:
-        """Add objects and fixtures to the table."""
-
     def place(self, ids: Tensor, qpos: Tensor) -> None:
         """Write where loose objects start into qpos (k, nq), and move fixtures."""
 
@@ -81,11 +73,6 @@ class ManipulationEnv(ArticulatedEnv):
         return torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
 
     # The scene and the modules around the policy.
-
-    def scene(self) -> mujoco.MjSpec:
-        spec = scenes.table_scene(self.robot)
-        self.build(spec)
-        return spec
 
     def friction_geoms(self) -> Sequence[str]:
         return self.friction_of
@@ -262,6 +249,10 @@ class ManipulationEnv(ArticulatedEnv):
         arm, width = (commands[c.name] for c in self.task.commands)
         fingers = len(self.robot.gripper)
         return torch.cat([arm, (width / fingers).expand(-1, fingers)], dim=1)
+
+    def held_commands(self, ids: Tensor) -> dict[str, Tensor]:
+        arm, width = (c.name for c in self.task.commands)
+        return {arm: self.arm_pos[ids], width: self.gripper_width[ids]}
 
     def _move(self, target: Tensor) -> None:
         """Besides moving, measure: the wrist holds the hand against gravity, inertia and what the world exerts."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -11,9 +9,6 @@ from robot_rl.sim.articulated.kinematics import KinematicChain
 from robot_rl.sim.articulated.rotations import from_yaw, rotate, yaw_of
 from robot_rl.sim.manipulation import scenes, terms
 from robot_rl.sim.manipulation.env import ManipulationEnv
-
-if TYPE_CHECKING:
-    import mujoco
 
 
 class InsertEnv(ManipulationEnv):
@@ -24,9 +19,6 @@ class InsertEnv(ManipulationEnv):
     friction_of, mass_of = (scenes.OBJECT, "left_pad", "right_pad"), (scenes.OBJECT,)
     lower = (0.25, -0.4, 0.06)
     DROPPED = 0.05  # m between gripper and peg
-
-    def build(self, spec: mujoco.MjSpec) -> None:
-        scenes.add_peg_and_hole(spec)
 
     def _allocate(self) -> None:
         super()._allocate()
@@ -84,9 +76,6 @@ class DrawerEnv(ManipulationEnv):
     FRONT = 0.68  # m: where the drawer's front is in the middle of its area
     OPEN = 0.15  # m
 
-    def build(self, spec: mujoco.MjSpec) -> None:
-        scenes.add_drawer(spec)
-
     def place(self, ids: Tensor, qpos: Tensor) -> None:
         o, k = self.options, len(ids)
         del qpos
@@ -129,9 +118,6 @@ class WipeEnv(ManipulationEnv):
     friction_of = ("board",)
     POINTS, SPACING = 12, 0.02
     PRESS = (5.0, 15.0)  # N
-
-    def build(self, spec: mujoco.MjSpec) -> None:
-        scenes.add_board_and_sponge(spec)
 
     def _allocate(self) -> None:
         super()._allocate()

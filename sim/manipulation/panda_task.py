@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robot_rl.contract import Rate, Safety
-from robot_rl.signals import FLIGHT_SIGNALS, Signal
+from robot_rl.signals import POSE_TARGETS, Signal
 from robot_rl.sim.articulated.options import Latency, Randomize
 from robot_rl.sim.manipulation.options import CameraOptions, ManipulationOptions
 from robot_rl.sim.robots.panda import ROBOT
@@ -17,8 +17,7 @@ _OBJECTS = {
     for s in (
         Signal("object_pos_w", (3,), "m", "world"),
         Signal("object_quat_wxyz", (4,), "", "world"),
-        FLIGHT_SIGNALS["target_pos_w"],
-        Signal("target_quat_wxyz", (4,), "", "world", FLIGHT_SIGNALS["target_pos_w"].max_age),
+        *POSE_TARGETS.values(),
     )
 }
 

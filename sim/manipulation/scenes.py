@@ -49,15 +49,18 @@ def table_scene(robot: JointedRobot) -> mujoco.MjSpec:
     return spec
 
 
-def add_cube(spec: mujoco.MjSpec) -> None:
+def cube_scene(robot: JointedRobot) -> mujoco.MjSpec:
     """A loose cube at the middle of the workspace."""
+    spec = table_scene(robot)
     body = _loose(spec, [0.5, 0.0, CUBE_HALF])
     _box(body, OBJECT, [CUBE_HALF] * 3, rgba=[0.85, 0.25, 0.2, 1], mass=CUBE_MASS, friction=[1, 0.01, 0.0002], condim=4)
     _watch(spec, body, [0, 0, 0])
+    return spec
 
 
-def add_peg_and_hole(spec: mujoco.MjSpec) -> None:
+def peg_scene(robot: JointedRobot) -> mujoco.MjSpec:
     """A loose square peg, and a block with a square hole, whose floor is the table."""
+    spec = table_scene(robot)
     body = _loose(spec, [0.45, 0.0, 0.3])
     half = [PEG_HALF, PEG_HALF, PEG_LENGTH / 2]
     _box(body, OBJECT, half, rgba=[0.85, 0.6, 0.2, 1], mass=PEG_MASS, friction=[1, 0.01, 0.0002], condim=4,
@@ -71,10 +74,12 @@ def add_peg_and_hole(spec: mujoco.MjSpec) -> None:
         ("hole_right", 0.0, -middle, inner, wall), ("hole_left", 0.0, middle, inner, wall),
     ):  # fmt: skip
         _box(block, name, [sx, sy, high], pos=[x, y, high], rgba=[0.3, 0.45, 0.65, 1], friction=[0.3, 0.005, 0.0001])
+    return spec
 
 
-def add_drawer(spec: mujoco.MjSpec) -> None:
+def drawer_scene(robot: JointedRobot) -> mujoco.MjSpec:
     """A cabinet that faces the arm, with one drawer and a handle to be taken from above."""
+    spec = table_scene(robot)
     body = spec.worldbody.add_body(name=FIXTURE, pos=[0.7, 0.0, 0.0])
     _box(body, "cabinet", [0.1, 0.14, 0.07], pos=[0.13, 0, 0.07], rgba=[0.5, 0.4, 0.3, 1])
     drawer = body.add_body(name="drawer", pos=[0.0, 0.0, HANDLE_HEIGHT])
@@ -87,16 +92,19 @@ def add_drawer(spec: mujoco.MjSpec) -> None:
     _box(drawer, OBJECT, list(HANDLE_HALF), pos=[-HANDLE_LENGTH / 2, 0, 0], rgba=[0.2, 0.2, 0.2, 1],
          mass=0.2 * DRAWER_MASS, friction=[1, 0.01, 0.0002], condim=4)  # fmt: skip
     _watch(spec, drawer, [-HANDLE_LENGTH + 0.02, 0, 0])
+    return spec
 
 
-def add_board_and_sponge(spec: mujoco.MjSpec) -> None:
+def board_scene(robot: JointedRobot) -> mujoco.MjSpec:
     """A board to be wiped, and a sponge that the gripper holds for good."""
+    spec = table_scene(robot)
     body = spec.worldbody.add_body(name=FIXTURE, pos=[0.5, 0.0, 0.02])
     _box(body, "board", list(BOARD_HALF), rgba=[0.85, 0.87, 0.9, 1], friction=[0.4, 0.005, 0.0001], priority=1,
          solref=[0.05, 1])  # fmt: skip
     hand = spec.body("hand")
     tip = float(spec.site("ee").pos[2])
     _box(hand, "sponge", list(SPONGE_HALF), pos=[0, 0, tip + SPONGE_BELOW], rgba=[0.95, 0.8, 0.25, 1], mass=0.0)
+    return spec
 
 
 def _loose(spec: mujoco.MjSpec, pos: list[float]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,6 @@ from torch import Tensor
 from robot_rl.sim.articulated.rotations import from_yaw
 from robot_rl.sim.manipulation import scenes, terms
 from robot_rl.sim.manipulation.env import CENTRE, ManipulationEnv
-
-if TYPE_CHECKING:
-    import mujoco
 
 OFF_TABLE = 0.45  # m from the middle of the workspace: an object there is out of reach
 
@@ -42,9 +38,6 @@ class CubeEnv(ManipulationEnv):
     """What pushing and picking share: a cube somewhere on the table."""
 
     friction_of, mass_of = (scenes.OBJECT,), (scenes.OBJECT,)
-
-    def build(self, spec: mujoco.MjSpec) -> None:
-        scenes.add_cube(spec)
 
     def place(self, ids: Tensor, qpos: Tensor) -> None:
         o, k = self.options, len(ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robot_rl.contract import Rate
-from robot_rl.signals import Signal
+from robot_rl.signals import POSE_TARGETS, Signal
 from robot_rl.sim.articulated.options import Randomize
 from robot_rl.sim.hand.options import ReorientOptions
 from robot_rl.sim.robots.leap import ROBOT
@@ -12,7 +12,7 @@ from robot_rl.sim.task_spec import TaskSpec
 CUBE_SIGNALS = (
     Signal("object_pos_w", (3,), "m", "world"),
     Signal("object_quat_wxyz", (4,), "", "world"),
-    Signal("target_quat_wxyz", (4,), "", "world", 1e9),
+    POSE_TARGETS["target_quat_wxyz"],
 )
 
 TASK = TaskSpec(
@@ -37,4 +37,5 @@ TASK = TaskSpec(
         ),
     ),
     environment="robot_rl.sim.hand.reorient_env:make_reorient_env",
+    scene="robot_rl.sim.hand.scene:cube_scene",
 )

@@ -23,5 +23,6 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.fixtures:DrawerEnv",
+    scene="robot_rl.sim.manipulation.scenes:drawer_scene",
     safety=SAFETY,
 )

@@ -24,5 +24,6 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.fixtures:InsertEnv",
+    scene="robot_rl.sim.manipulation.scenes:peg_scene",
     safety=SAFETY,
 )

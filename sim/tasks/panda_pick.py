@@ -26,6 +26,7 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.tasks:PickEnv",
+    scene="robot_rl.sim.manipulation.scenes:cube_scene",
     algorithm="fast-sac",
     safety=SAFETY,
 )

@@ -25,6 +25,7 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.tasks:PushEnv",
+    scene="robot_rl.sim.manipulation.scenes:cube_scene",
     algorithm="fast-sac",
     safety=SAFETY,
 )

@@ -24,5 +24,6 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.tasks:ReachEnv",
+    scene="robot_rl.sim.manipulation.scenes:table_scene",
     safety=SAFETY,
 )

@@ -28,5 +28,6 @@ TASK = TaskSpec(
         camera=LOOKS,
     ),
     environment="robot_rl.sim.manipulation.fixtures:WipeEnv",
+    scene="robot_rl.sim.manipulation.scenes:board_scene",
     safety=SAFETY,
 )
