@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from robot_rl.errors import ConfigError
 from robot_rl.hardware.clock import Clock
@@ -125,7 +126,7 @@ class Pilot:
             True, f"goal outside the box, flying to {np.round(goal, 3).tolist()} m" if moved else "flying there"
         )
 
-    def aim(self, pos_w: Sequence[float], quat_wxyz: Sequence[float] | None = None) -> Answer:
+    def aim(self, pos_w: ArrayLike, quat_wxyz: ArrayLike | None = None) -> Answer:
         """Bring gripper or object to (3,) m and attitude (4,) in the world; a place outside the box becomes the nearest
         one inside.
         """
@@ -140,7 +141,7 @@ class Pilot:
                 taken = poses.aim(np.asarray(pos_w), None if quat_wxyz is None else np.asarray(quat_wxyz))
             except ConfigError as error:
                 return Answer(False, str(error))
-        moved = not np.allclose(taken, pos_w)
+        moved = not np.allclose(taken, np.asarray(pos_w))
         return Answer(True, f"goal outside the box, taken: {np.round(taken, 3).tolist()} m" if moved else "going there")
 
     def stream(

@@ -32,7 +32,7 @@ class PoseReference:
         self.reads = frozenset(known & set(POSE_TARGETS))
         limits = limits or ReferenceLimits()
         self._lower, self._upper = np.asarray(limits.box_lower), np.asarray(limits.box_upper)
-        self.current = PoseSetpoint(np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]), self.about)
+        self.current = PoseSetpoint(np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]), self.about, self.reads)
 
     def rest(self, signals: Mapping[str, Array]) -> PoseSetpoint:
         """While the policy does not lead: what is asked for is what is there."""
@@ -42,6 +42,7 @@ class PoseReference:
             now.pos_w if pos is None else pos.astype(np.float64),
             now.quat_wxyz if quat is None else quat.astype(np.float64),
             self.about,
+            self.reads,
         )
         return self.current
 
@@ -57,7 +58,7 @@ class PoseReference:
         if pos.shape != (3,) or not np.isfinite(pos).all() or not math.isfinite(length) or abs(length - 1.0) > 0.01:
             raise ConfigError(f"goal {pos.tolist()} m, {quat.tolist()}: it must be 3 finite m and a unit quaternion")
         taken = np.clip(pos, self._lower, self._upper)
-        self.current = PoseSetpoint(taken, quat / length, self.about)
+        self.current = PoseSetpoint(taken, quat / length, self.about, self.reads)
         return taken
 
     def halt(self) -> None:

@@ -66,12 +66,21 @@ class RunResult:
 
     @property
     def goals(self) -> list[dict[str, float]]:
-        """What was left of each goal when the next one came or the policy stopped leading: m and rad."""
-        running = np.array([state is RobotState.RUNNING for state in self.state], bool)
-        given = running & np.isfinite(self.target_quat_wxyz).all(1)
-        asked = np.column_stack([self.target_pos_w, self.target_quat_wxyz])
-        last = [t for t in np.flatnonzero(given) if t + 1 == len(given) or (asked[t + 1] != asked[t]).any()]
-        return [{"m": _distance(self, t), "rad": _angle(self, t)} for t in last]
+        """What was left of each goal when the next one came or the policy stopped leading: m, rad, or both.
+
+        Before the first goal the robot was asked to stay: that counts only where no other goal came.
+        """
+        asked = np.nan_to_num(np.column_stack([self.target_pos_w, self.target_quat_wxyz]))
+        running = np.array([state is RobotState.RUNNING for state in self.state], bool) & asked.any(1)
+        following = np.append(running[1:] & (asked[1:] == asked[:-1]).all(1), False)
+        last = np.flatnonzero(running & ~following).tolist()
+        return [self._left(tick) for tick in (last[1:] or last)]
+
+    def _left(self, tick: int) -> dict[str, float]:
+        pos, quat = self.target_pos_w[tick], self.target_quat_wxyz[tick]
+        distance = {"m": float(np.linalg.norm(self.pos_w[tick] - pos))} if np.isfinite(pos).all() else {}
+        cosine = min(abs(float(np.dot(self.quat_wxyz[tick], quat))), 1.0)
+        return distance | ({"rad": 2.0 * math.acos(cosine)} if np.isfinite(quat).all() else {})
 
     def summary(self) -> dict[str, Any]:
         """What to print, or to write as JSON; None for what there is not."""
@@ -145,21 +154,14 @@ class Recorder:
 
 
 def _asked(snapshot: Snapshot, name: str, width: int) -> Log:
-    return np.asarray(getattr(snapshot.setpoint, name, np.full(width, np.nan)))
+    setpoint = snapshot.setpoint
+    ignored = isinstance(setpoint, PoseSetpoint) and f"target_{name}" not in setpoint.reads
+    return np.full(width, np.nan) if ignored else np.asarray(getattr(setpoint, name, np.full(width, np.nan)))
 
 
 def _measured(snapshot: Snapshot, name: str, width: int) -> Log:
     about = snapshot.setpoint.about if isinstance(snapshot.setpoint, PoseSetpoint) else "base"
-    return np.asarray(snapshot.signals.get(f"{about}_{name}", np.full(width, np.nan)))
-
-
-def _distance(result: RunResult, tick: int) -> float:
-    return float(np.linalg.norm(result.pos_w[tick] - result.target_pos_w[tick]))
-
-
-def _angle(result: RunResult, tick: int) -> float:
-    cosine = abs(float(np.dot(result.quat_wxyz[tick], result.target_quat_wxyz[tick])))
-    return 2.0 * math.acos(min(cosine, 1.0))
+    return np.asarray(snapshot.signals.get(f"{about}_{name}", np.full(width, np.nan)), np.float64)
 
 
 def _asked_velocity(snapshot: Snapshot) -> Log:

@@ -59,11 +59,16 @@ class VelocitySetpoint:
 
 @dataclass(frozen=True)
 class PoseSetpoint:
-    """What an arm or a hand is asked for: (3,) m and attitude (4,) in the world, of `about`: "ee" or "object"."""
+    """What an arm or a hand is asked for: (3,) m and attitude (4,) in the world.
+
+    Attributes:
+        about: whose pose that is: "ee", the gripper, or "object". reads: which of the two signals the policy looks at.
+    """
 
     pos_w: Vector
     quat_wxyz: Vector
     about: str
+    reads: frozenset[str]
 
     def signals(self) -> dict[str, NDArray[np.float32]]:
         """The same under the signal names a policy knows; shapes (3,), (4,)."""

@@ -290,12 +290,12 @@ class SimDriver:
     def _task(self) -> TaskSpec | None:
         """The task with objects around this robot, or None."""
         if self.options.task:
-            task: TaskSpec = load("task", self.options.task)
-            if task.robot != self.robot:
-                raise ConfigError(f"task '{task.name}' is one of robot '{task.robot}', not of '{self.robot}'")
-            return task
+            wanted: TaskSpec = load("task", self.options.task)
+            if wanted.robot != self.robot:
+                raise ConfigError(f"task '{wanted.name}' is one of robot '{wanted.robot}', not of '{self.robot}'")
+            return wanted
         known = self._policys_task in names("task")
-        task = load("task", self._policys_task) if known else None
+        task: TaskSpec | None = load("task", self._policys_task) if known else None
         return task if task is not None and task.robot == self.robot else None
 
     @property

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mission",
         default="",
-        help="hover, figure-eight, figure-eight-fast, square; with joints: walk, velocity, stand",
+        help="hover, figure-eight, figure-eight-fast, square; walking: walk, velocity, stand; handling: goals, stand",
     )
     parser.add_argument("--velocity", type=float, nargs=3, metavar=("FORWARD", "SIDEWAYS", "TURN"),
                         help="walk with these m/s, m/s, rad/s: the mission `velocity`")  # fmt: skip
@@ -53,6 +53,10 @@ def main(arguments: argparse.Namespace) -> int:
         + (f", RMSE {100 * position:.1f} cm" if position is not None else "")
         + (f", velocity RMSE {velocity:.2f} m/s" if velocity is not None else "")
     )
+    for number, left in enumerate(summary.get("goals", ()), 1):
+        parts = [f"{100 * left['m']:.1f} cm"] if "m" in left else []
+        parts += [f"{left['rad']:.2f} rad"] if "rad" in left else []
+        print(f"  goal {number}: {', '.join(parts)} left")
     loop = summary["loop"]
     print("loop: " + ", ".join(f"{k} {v:.4g}" for k, v in loop.items()))
     return 0 if summary["success"] else 1

@@ -18,12 +18,12 @@ from robot_rl.observer import ActionMap, Observer, initial_memory
 from robot_rl.protocols import Step
 from robot_rl.registry import load
 from robot_rl.sim.articulated.actuators import Gains, make_actuator
+from robot_rl.sim.articulated.command_limits import CommandLimits
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
 from robot_rl.sim.articulated.lean import strip
 from robot_rl.sim.articulated.options import ArticulatedOptions
 from robot_rl.sim.articulated.pushes import Pushes
 from robot_rl.sim.articulated.randomize import Randomizer
-from robot_rl.sim.articulated.rate_limit import RateLimit
 from robot_rl.sim.articulated.scene import FLOOR, compile_scene
 from robot_rl.sim.articulated.sensors import Sensors
 from robot_rl.sim.articulated.steering import Steerable
@@ -60,7 +60,7 @@ class ArticulatedEnv(Steerable):
         "torque", "action", "previous_action", "episode_step", "_delay", "_policy_obs", "_critic",
     )  # fmt: skip
     """Names of tensor attributes that belong to the state; a family adds its own."""
-    parts = ("physics", "randomizer", "pushes", "_commands", "_rate_limit")
+    parts = ("physics", "randomizer", "pushes", "_commands", "_limits")
     """Names of attributes with a state of their own."""
 
     def __init__(self, task: TaskSpec, num_envs: int, seed: int, device: str | torch.device = "cpu") -> None:
@@ -273,12 +273,14 @@ class ArticulatedEnv(Steerable):
         self._delay = torch.zeros(n, device=self.device)
         longest = o.latency.max + JITTER_SIGMAS * o.latency.jitter
         self._commands = DelayLine(self.model.nu, n, longest, o.control_dt, self.device)
-        self._rate_limit = RateLimit(self.task.commands, n, o.control_dt, self.device)
+        self._limits = CommandLimits(self.task.commands, n, o.control_dt, self.device)
         self._memory = initial_memory(self.observer.memory, n, self.device)
         self._policy_obs = torch.zeros(n, self.observer.obs_dim, device=self.device)
         self._signals: dict[str, Tensor] = {}
-        self._critic = torch.zeros(n, 0, device=self.device)
-        self.obs_dims = {"policy": self.observer.obs_dim, "critic": 0}
+        self._critic, self.obs_dims = (
+            torch.zeros(n, 0, device=self.device),
+            {"policy": self.observer.obs_dim, "critic": 0},
+        )
 
     def _robot_bodies(self) -> list[str]:
         """Names of the robot's own bodies, the one that carries a load first."""
@@ -288,7 +290,7 @@ class ArticulatedEnv(Steerable):
 
     def _step(self, commands: Mapping[str, Tensor], observe: bool) -> Step:
         self.pushes.advance()
-        self._move(self.targets(self._rate_limit(commands)))
+        self._move(self.targets(self._limits(commands)))
         self.episode_step = self.episode_step + 1
         self.advance_task()
         broken = self.physics.unstable
@@ -311,11 +313,11 @@ class ArticulatedEnv(Steerable):
         return Step(obs, reward, cost, terminated, truncated, final_obs, log)
 
     def targets(self, commands: Mapping[str, Tensor]) -> Tensor:
-        """Commands by name → what the actuators of the model are told, (N, nu), in the model's order."""
+        """Commands by name → what the model's actuators are told, (N, nu)."""
         return torch.cat([commands[c.name] for c in self.task.commands], dim=1)
 
     def held_commands(self, ids: Tensor) -> dict[str, Tensor]:
-        """The commands that keep simulations `ids` where they are, name → (k, elements)."""
+        """What keeps simulations `ids` where they are, name → (k, elements)."""
         return {self.task.commands[0].name: self.joint_pos[ids]}
 
     def _move(self, target: Tensor) -> None:
@@ -355,7 +357,7 @@ class ArticulatedEnv(Steerable):
             self._commands.fill(ids, start.T)
             low, high = self.options.latency.min, self.options.latency.max
             self._delay[ids] = self.uniform(low, high, len(ids))
-        self._rate_limit.start(ids, self.held_commands(ids))
+        self._limits.start(ids, self.held_commands(ids))
         self.actuator.reset(ids)
         self.pushes.reset(ids)
         self.start_task(ids)
@@ -368,7 +370,7 @@ class ArticulatedEnv(Steerable):
         now, p = self._measured(), self.options.dropout
         if p > 0:
             lost = torch.rand(self.num_envs, generator=self._generator, device=self.device) < p
-            now = {k: torch.where(_like(lost, v), self._signals[k], v) for k, v in now.items()}
+            now = {k: torch.where(lost.reshape(-1, *[1] * (v.dim() - 1)), self._signals[k], v) for k, v in now.items()}
         self._signals = now
         self._critic = self.critic()
         if observe:
@@ -394,8 +396,3 @@ class ArticulatedEnv(Steerable):
 
     def _observations(self, policy: bool = True) -> dict[str, Tensor]:
         return {"policy": self._policy_obs, "critic": self._critic} if policy else {"critic": self._critic}
-
-
-def _like(mask: Tensor, value: Tensor) -> Tensor:
-    """(N,) bool with as many axes as `value` (N, …)."""
-    return mask.reshape(-1, *[1] * (value.dim() - 1))

@@ -13,7 +13,8 @@ import onnxruntime
 
 from robot_rl.contract import Contract, Golden, GoldenStep, Rate, Safety
 from robot_rl.policy_file import graph_sha256, write_policy_file
-from robot_rl.signals import WALKING_COMMANDS
+from robot_rl.registry import load
+from robot_rl.signals import WALKING_COMMANDS, Signal
 from robot_rl.sim.robot_spec import RobotSpec
 from robot_rl.sim.robots.go1 import OWN, REST, ROBOT
 
@@ -77,21 +78,43 @@ def write_stance_policy(path: Path, **changes: Any) -> Path:
 
 def write_holding_policy(path: Path, spec: RobotSpec) -> Path:
     """A policy file for any robot with joints that answers its idle command, whatever it sees."""
-    signal = next(s for s in spec.signals if s.name == "joint_pos")
-    nodes, constants = [], [onh.from_array(np.zeros((signal.shape[0], 1), np.float32), "nothing")]
+    return _write_constant(path, spec, (), "hold", {})
+
+
+def write_pointing_policy(path: Path) -> Path:
+    """A policy file for the Panda that turns its first joint by 2 rad per metre of the goal's y."""
+    task = load("task", "panda-push")
+    read = tuple(s for s in task.signals if s.name in ("object_pos_w", "target_pos_w"))
+    turn = np.zeros((3, 7), np.float32)
+    turn[1, 0] = 2.0
+    return _write_constant(path, load("robot", "panda"), read, task.name, {"joint_pos_target": ("target_pos_w", turn)})
+
+
+def _write_constant(
+    path: Path, spec: RobotSpec, read: tuple[Signal, ...], task: str, more: dict[str, tuple[str, np.ndarray]]
+) -> Path:
+    """Idle commands, plus signal · matrix for those named in `more`; other signals are read and do not count."""
+    signals = (next(s for s in spec.signals if s.name == "joint_pos"), *read)
+    nodes, constants = [], [onh.from_array(np.zeros((signals[0].shape[0], 1), np.float32), "nothing")]
     nodes.append(oh.make_node("MatMul", ["joint_pos", "nothing"], ["zero"]))
     for c in spec.commands:
         constants.append(onh.from_array(np.array([c.idle], np.float32), f"{c.name}_idle"))
-        nodes.append(oh.make_node("Add", ["zero", f"{c.name}_idle"], [c.name]))
-    given = [oh.make_tensor_value_info("joint_pos", onnx.TensorProto.FLOAT, ["batch", *signal.shape])]
+        added = more.get(c.name)
+        nodes.append(oh.make_node("Add", ["zero", f"{c.name}_idle"], [f"{c.name}_still" if added else c.name]))
+        if added:
+            constants.append(onh.from_array(added[1], f"{c.name}_matrix"))
+            nodes.append(oh.make_node("MatMul", [added[0], f"{c.name}_matrix"], [f"{c.name}_moved"]))
+            nodes.append(oh.make_node("Add", [f"{c.name}_still", f"{c.name}_moved"], [c.name]))
+    given = [oh.make_tensor_value_info(s.name, onnx.TensorProto.FLOAT, ["batch", *s.shape]) for s in signals]
     answers = [oh.make_tensor_value_info(c.name, onnx.TensorProto.FLOAT, ["batch", len(c.idle)]) for c in spec.commands]
-    graph = oh.make_graph(nodes, "holding", given, answers, constants)
+    graph = oh.make_graph(nodes, task, given, answers, constants)
     model = oh.make_model(graph, opset_imports=[oh.make_opsetid("", 18)], ir_version=9)
-    golden = GoldenStep({"joint_pos": (0.1,) * signal.shape[0]}, {}, {c.name: c.idle for c in spec.commands}, {})
-    fields = {"signals": (signal,), "commands": spec.commands, "memory": (), "rate": Rate(0.02, 0.02, 0.02)}
+    zeros = {s.name: (0.0,) * s.shape[0] for s in signals}
+    golden = GoldenStep(zeros, {}, {c.name: c.idle for c in spec.commands}, {})
     contract = Contract(
-        task="hold", robot=spec.name, graph_sha256=graph_sha256(model), golden=Golden(1e-5, (golden,)),
-        gains=spec.parameters().gains(), **fields,
+        task=task, robot=spec.name, graph_sha256=graph_sha256(model), golden=Golden(1e-5, (golden,)),
+        gains=spec.parameters().gains(), signals=signals, commands=spec.commands, memory=(),
+        rate=Rate(0.02, 0.02, 0.02),
     )  # fmt: skip
     write_policy_file(path, model, contract)
     return path

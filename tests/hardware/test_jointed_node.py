@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: pip install 'robot-rl[ros]'")
-from geometry_msgs.msg import Twist, TwistStamped
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from ros_processes import Graph
 from sensor_msgs.msg import JointState
-from stance_policy import STAND
+from stance_policy import STAND, write_pointing_policy
 from std_srvs.srv import Trigger
 
 from robot_rl.hardware import ros_messages as messages
@@ -102,3 +102,37 @@ def test_when_the_heartbeat_stops_it_lies_down_and_a_signal_damps(graph, stance_
     robot.send(signal.SIGTERM)
     assert robot.wait() == 0
     assert "lying_down → disarmed: lying" in robot.output
+
+
+def test_an_arm_gets_goals_as_poses_and_tells_where_gripper_and_object_are(graph, tmp_path):
+    graph.robot(write_pointing_policy(tmp_path / "pointing.onnx"))
+    observer = graph.observer
+    for topic in ("pose_setpoint", "ee_pose", "object_pose"):
+        observer.create_subscription(PoseStamped, topic, observer._keeper(topic), messages.SENSOR_QOS)
+    observer.activate()
+    observer.wait("poses", lambda: {"ee_pose", "object_pose"} <= set(observer.seen), 60.0)
+    observer.arm()
+    observer.ask("stand_up")
+    observer.wait("running", lambda: observer.state == "running", 60.0)
+    cube = observer.seen["object_pose"].pose.position
+    assert (cube.x, cube.y) == pytest.approx((0.5, 0.0), abs=0.01)
+
+    def at(topic: str, y: float) -> bool:
+        return topic in observer.seen and abs(observer.seen[topic].pose.position.y - y) < 0.03
+
+    observer.wait("the place where the cube is as the first goal", lambda: at("pose_setpoint", 0.0), 30.0)
+    observer.go_to((0.5, 0.2, 0.02))
+    observer.wait("the goal", lambda: at("pose_setpoint", 0.2), 30.0)
+    observer.wait("the gripper", lambda: at("ee_pose", 0.464 * math.sin(0.4)), 30.0)
+    observer.go_to((0.5, math.nan, 0.02))
+    observer.wait("the rejection", lambda: "not finite" in observer.diagnostics().get("last_rejection", ""), 30.0)
+    assert at("pose_setpoint", 0.2)
+    twist = observer.create_publisher(Twist, "cmd_vel", messages.EVENT_QOS)
+
+    def refused() -> bool:
+        twist.publish(Twist())
+        return "follows poses" in observer.diagnostics().get("last_rejection", "")
+
+    observer.wait("the refusal", refused, 30.0)
+    observer.ask("lie_down")
+    observer.wait("rest", lambda: observer.state == "disarmed", 60.0)

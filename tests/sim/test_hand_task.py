@@ -246,6 +246,26 @@ def test_a_seed_determines_everything_and_resume_is_bit_for_bit() -> None:
         assert x.log.keys() == y.log.keys() and all(torch.equal(x.log[k], y.log[k]) for k in x.log)
 
 
+def test_levels_of_the_curriculum_follow_successes_and_widen_the_turns() -> None:
+    env = quiet(3, curriculum=True, first_turn=(0.1, 0.2), goal_turn=(2.0, 2.1))
+    assert env.level.tolist() == [0.0, 0.0, 0.0]
+    assert ((env.next_angle >= 0.099) & (env.next_angle <= 0.201)).all()
+    for counts, levels in (
+        ((2, 1, 0), (0.1, 0.0, 0.0)), ((5, 2, 1), (0.2, 0.1, 0.0)), ((0, 0, 0), (0.1, 0.0, 0.0)),
+    ):  # fmt: skip
+        env.successes = torch.tensor(counts)
+        env._reset(torch.arange(3))
+        torch.testing.assert_close(env.level, torch.tensor(levels))
+    env.level = torch.ones(3)
+    env.successes = torch.full((3,), 9)
+    env._reset(torch.arange(3))
+    assert env.level.tolist() == [1.0, 1.0, 1.0]
+    assert ((env.next_angle >= 1.99) & (env.next_angle <= 2.11)).all()
+    again = quiet(3, curriculum=True, first_turn=(0.1, 0.2), goal_turn=(2.0, 2.1))
+    again.load_state_dict(env.state_dict())
+    assert again.level.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="success_angle"):
         env_of(success_angle=0.0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from robot_rl.errors import ConfigError
 from robot_rl.registry import names
+from robot_rl.safety import SafetyFilter
 from robot_rl.sim.articulated.rotations import rotate
 from robot_rl.sim.manipulation import scenes, terms
 from robot_rl.sim.manipulation.observer import relative_turn
@@ -83,6 +85,23 @@ def test_actions_move_the_gripper_along_the_axes_and_turn_it() -> None:
     heading = rotate(env.sensor("ee_quat"), torch.tensor([[1.0, 0.0, 0.0]]))[0]
     assert heading[1] > 0.25 and heading[2].abs() < 0.05
     assert env.gripper_width < 0.01
+
+
+def test_commands_get_through_as_the_safety_filter_in_front_of_a_robot_lets_them() -> None:
+    """The same bounds as those of the supervisor, so that a policy is trained on the robot that it will meet."""
+    env = env_of("panda-pick", 1, **QUIET)
+    env.reset(0)
+    safety, told, rng = SafetyFilter(env.task.commands), [], np.random.default_rng(0)
+    held = env.held_commands(torch.tensor([0]))
+    safety.reset({name: value[0].numpy() for name, value in held.items()})
+    move = env._move
+    env._move = lambda target: (told.append(target[0].numpy().copy()), move(target))
+    for _ in range(20):
+        asked = {c.name: rng.uniform(-4.0, 4.0, len(c.elements)).astype(np.float32) for c in env.task.commands}
+        env.step_command({name: torch.tensor(value)[None] for name, value in asked.items()})
+        through = safety.apply(asked, env.control_dt).command
+        np.testing.assert_allclose(told[-1][:7], through["joint_pos_target"], atol=1e-6)
+        np.testing.assert_allclose(told[-1][7:].sum(), through["gripper_width_target"][0], atol=1e-6)
 
 
 def test_the_gripper_stays_above_the_table_and_presses_with_bounded_force() -> None:

@@ -138,3 +138,33 @@ def test_neither_it_nor_its_driver_loads_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_it_feels_and_sees_objects_as_the_batched_environment_does():
+    """The arm comes down on the cube and beside it on the table; the mean force of each control step agrees."""
+    task = registry.load("task", "panda-push")
+    nominal = {
+        "threads": 1, "latency.max": 0.0, "latency.jitter": 0.0, "noise.scale": 0.0, "cost.force": 1e3, "too_much": 1e3,
+        "randomize.friction": (1.0, 1.0), "randomize.object_mass": (1.0, 1.0),
+        **{f"randomize.{name}": (1.0, 1.0) for name in ("link_mass", "stiffness", "damping")},
+    }  # fmt: skip
+    env = make_env("panda-push", 1, 3, overrides=nominal)
+    parameters = registry.load("robot", "panda").parameters()
+    robot = SingleRobot(parameters, scene=task.make_scene(parameters), dt=env.physics.dt)
+    robot.data.qpos[:], robot.data.qvel[:] = env.physics.qpos[0].numpy(), env.physics.qvel[0].numpy()
+    robot._mujoco.mj_forward(robot.model, robot.data)
+    start, felt = robot.joint_pos.copy(), []
+    for number in range(50):
+        target = start[:7] + 0.012 * number * np.array([0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+        command = {"joint_pos_target": target, "gripper_width_target": np.zeros(1)}
+        env.step_command({k: torch.tensor(v, dtype=torch.float32)[None] for k, v in command.items()})
+        for _ in range(env.options.decimation):
+            robot.step(np.concatenate([target, np.zeros(2)]).astype(np.float32).astype(np.float64))
+        mine, theirs = robot.signals(), env.true_signals()
+        felt.append(mine["ee_force_b"])
+        np.testing.assert_allclose(mine["ee_force_b"], theirs["ee_force_b"][0].numpy(), atol=0.5)
+        for name in ("ee_pos_w", "ee_quat_wxyz", "object_pos_w", "object_quat_wxyz", "gripper_width"):
+            np.testing.assert_allclose(mine[name], theirs[name][0].numpy(), atol=2e-3, err_msg=name)
+    assert set(mine) == {s.name for s in task.signals} - {"target_pos_w"}
+    assert np.abs(felt).max() > 5.0
+    np.testing.assert_array_equal(robot.signals()["ee_force_b"], mine["ee_force_b"])  # nothing has moved since
