@@ -37,6 +37,7 @@ import torch
 from robot_rl.registry import load, names
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
 from robot_rl.sim.articulated.scene import compile_scene, flat_scene
+from robot_rl.sim.gym_registration import gym_id
 
 DT, DECIMATION = 0.004, 5
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -169,6 +170,21 @@ def task(name: str, envs: int, threads: int, changes: dict[str, Any]) -> Candida
     return Candidate(step, envs)
 
 
+def task_async(name: str, envs: int) -> Candidate:
+    """The same task in Gymnasium's `AsyncVectorEnv`: a process with torch for each environment."""
+    identity = f"robot_rl.sim.gym_env:{gym_id(name)}"
+    vector = gymnasium.make_vec(identity, num_envs=envs, vectorization_mode="async", options={"threads": 1})
+    vector.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (16, *vector.action_space.shape)).astype(np.float32)
+    count = [0]
+
+    def step() -> None:
+        vector.step(actions[count[0] % 16])
+        count[0] += 1
+
+    return Candidate(step, envs, tuple(process.pid for process in vector.unwrapped.processes))
+
+
 def measure(candidate: Candidate, seconds: float) -> Rate:
     candidate.step()
     wall, cpu, calls = time.perf_counter(), candidate.cpu(), 0
@@ -248,15 +264,19 @@ def physics(envs: int, threads: int, rounds: int, seconds: float) -> None:
     table(rates, "ours: physics 'mujoco'")
 
 
-def tasks(python: str | None, envs: int, threads: int, rounds: int, seconds: float) -> None:
-    for name, (peer, changes) in PEERS.items():
+def tasks(python: str | None, chosen: list[str], envs: int, threads: int, rounds: int, seconds: float) -> None:
+    for name in chosen:
+        peer, changes = PEERS[name]
         if name not in names("task"):
             print(f"\n{name}: no such task yet")
             continue
         ours, rates = task(name, envs, threads, changes), {f"ours: {name}": [], f"envpool: {peer}": []}
+        others = {"gymnasium AsyncVectorEnv of it": task_async(name, 16)} if name == "go1-velocity-flat" else {}
+        rates |= {other: [] for other in others}
         size = memory(lambda n, name=name, changes=changes: task(name, n, threads, changes), 512)
         for _ in range(rounds):
-            rates[f"ours: {name}"].append(measure(ours, seconds))
+            for other, candidate in {f"ours: {name}": ours, **others}.items():
+                rates[other].append(measure(candidate, seconds))
             if python:
                 rate, peer_size = envpool(python, peer, envs, threads, seconds)
                 rates[f"envpool: {peer}"].append(rate)
@@ -279,6 +299,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--envpool-python", help="an interpreter that can import envpool")
     parser.add_argument("--only", choices=("physics", "tasks"))
+    parser.add_argument("--tasks", nargs="+", choices=PEERS, default=list(PEERS), dest="chosen")
     args = parser.parse_args()
     if not args.envpool_python:
         print("EnvPool is left out: give --envpool-python PATH (python -m venv e && e/bin/pip install envpool)")
@@ -286,7 +307,7 @@ def main() -> None:
         if args.only != "tasks":
             physics(args.envs, threads, args.rounds, args.seconds)
         if args.only != "physics":
-            tasks(args.envpool_python, args.envs, threads, args.rounds, args.seconds)
+            tasks(args.envpool_python, args.chosen, args.envs, threads, args.rounds, args.seconds)
     if args.only != "tasks":
         size = memory(lambda n: backend(n, 1), 2048)
         print(f"\nmemory per simulation of Go1: {size / 1e3:.1f} kB")
