@@ -24,6 +24,7 @@ from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
+from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -36,6 +37,7 @@ from robot_rl.hardware import ros_messages as messages
 from robot_rl.hardware.setpoints import FigureEight, Setpoint, Vector
 
 _POLL = 0.02  # s; also the period of streamed set-points
+_DISCOVERY = 0.3  # s
 
 
 class MissionFailed(RobotRlError):
@@ -84,6 +86,7 @@ class MissionClient(Node):
         self.loop = {"missed_ticks": 0.0, "period_error_p99_ms": 0.0, "interventions": 0.0}
         self._state, self.states, self._heard = "", [], 0.0
         self._beat_at = 0.0
+        self._callers: dict[str, Client] = {}
         self.create_subscription(Odometry, "odom", self._on_odometry, messages.SENSOR_QOS)
         self.create_subscription(Odometry, "setpoint", self._on_setpoint, messages.SENSOR_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, messages.EVENT_QOS)
@@ -141,14 +144,17 @@ class MissionClient(Node):
 
     def call(self, kind: Any, name: str, request: Any, timeout: float = 20.0) -> Any:
         """One service call; sends heartbeats meanwhile. Raises MissionFailed without an answer."""
-        client = self.create_client(kind, name)
-        try:
+        if name not in self._callers:
+            client = self.create_client(kind, name)
             self.wait(f"service {name}", client.service_is_ready, timeout)
-            future = client.call_async(request)
-            self.wait(f"an answer of {name}", future.done, timeout)
-            return future.result()
-        finally:
-            self.destroy_client(client)
+            # The server may not know of this client yet, although the client knows of it: its answer would be lost.
+            known = time.monotonic() + _DISCOVERY
+            self.wait(f"service {name}", lambda: time.monotonic() > known, timeout)
+            self._callers[name] = client
+        self.wait(f"service {name}", self._callers[name].service_is_ready, timeout)
+        future = self._callers[name].call_async(request)
+        self.wait(f"an answer of {name}", future.done, timeout)
+        return future.result()
 
     def ask(self, name: str, data: bool | None = None) -> None:
         """Call `arm`, `take_off`, `land`, …; raises MissionFailed with the reason of a refusal."""
