@@ -45,6 +45,7 @@ from robot_rl.hardware.setpoints import PoseSetpoint, Setpoint, VelocitySetpoint
 from robot_rl.hardware.supervisor import Answer
 from robot_rl.policy import Policy
 
+_DISCOVERY = 0.5  # s
 _OK, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -346,6 +347,8 @@ def main(args: list[str] | None = None) -> int:
     # to 40 ms. It spins on within a callback that waits; requests have another callback group than transitions.
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    # Requests that come before DDS knows who asks would be carried out, but their answers lost.
+    time.sleep(_DISCOVERY)
     node.wait = lambda seconds: executor.spin_once(timeout_sec=seconds)
     try:
         while rclpy.ok() and not ending.reason:
