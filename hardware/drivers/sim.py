@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from robot_rl.registry import load, names
 from robot_rl.signals import FLIGHT_SIGNALS, Signal
 
 if TYPE_CHECKING:
+    from robot_rl.sim.articulated.sensor_errors import SensorError
     from robot_rl.sim.robot_spec import RobotSpec
     from robot_rl.sim.task_spec import TaskSpec
 
@@ -113,13 +114,16 @@ class _JointedBody:
 
     def __init__(self, opts: SimOptions, spec: RobotSpec, task: TaskSpec | None) -> None:
         from robot_rl.sim.articulated.single_robot import SingleRobot
-        from robot_rl.sim.locomotion.options import ProprioceptionNoise
 
-        noise = ProprioceptionNoise() if opts.noise else None
         parameters = spec.parameters(opts.vehicle or None)
         scene = None if task is None else task.make_scene(parameters)
         self._robot = SingleRobot(
-            parameters, scene=scene, dt=opts.physics_dt, latency=opts.latency, noise=noise, seed=opts.seed
+            parameters,
+            scene=scene,
+            dt=opts.physics_dt,
+            latency=opts.latency,
+            errors=_errors(opts, spec, task),
+            seed=opts.seed,
         )
         self._robot.reset(opts.start)
         self.dt = self._robot.dt
@@ -324,6 +328,13 @@ class SimDriver:
         if self._started_at is not None and self.options.fault != "none":
             due = self._time - self._started_at >= self.options.fault_after
             self._fault = self.options.fault if due and self._fault == "none" else self._fault
+
+
+def _errors(opts: SimOptions, spec: RobotSpec, task: TaskSpec | None) -> Mapping[str, SensorError]:
+    """Those of the policy's task, else of the first task of this robot."""
+    of_robot = (t for t in map(partial(load, "task"), names("task")) if t.robot == spec.name)
+    known = task or next(of_robot, None)
+    return known.options.noise.errors() if opts.noise and known is not None else {}
 
 
 def _checked(spec: Command, value: Any) -> Array:

@@ -6,9 +6,8 @@ targets, noisy sensors. Tasks, rewards and random bodies are not here.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 from robot_rl.errors import ConfigError
 from robot_rl.sim.articulated.drive import pd_torque
 from robot_rl.sim.articulated.scene import flat_scene
+from robot_rl.sim.articulated.sensor_errors import SensorError, with_errors
 from robot_rl.sim.articulated.wrist import WristForce
 
 if TYPE_CHECKING:
     import mujoco
 
     from robot_rl.sim.articulated.jointed_robot import JointedRobot
-    from robot_rl.sim.locomotion.options import ProprioceptionNoise
 
 Vector = NDArray[np.float64]
 Array = NDArray[np.float32]
@@ -50,12 +49,13 @@ class SingleRobot:
         scene: mujoco.MjSpec | None = None,
         dt: float = 0.0,
         latency: float = 0.0,
-        noise: ProprioceptionNoise | None = None,
+        errors: Mapping[str, SensorError] | None = None,
         seed: int = 0,
     ) -> None:
         """Args:
             scene: the robot and its surroundings; default: a flat floor. Objects start where it has them.
             latency: s from a command to the drives, rounded to physics steps.
+            errors: of the sensors, by signal name.
 
         Raises:
             MissingDependency: MuJoCo is not installed.
@@ -74,7 +74,7 @@ class SingleRobot:
         self._kp, self._kd, self._limit, self._stall, self._no_load = (np.array(getattr(robot, n)) for n in drive)
         self._gain, self._bias = self.model.actuator_gainprm.copy(), self.model.actuator_biasprm.copy()
         self._delay: deque[Vector | None] = deque(maxlen=round(latency / self.dt) + 1)
-        self._noise, self._seed, self.dead = noise, seed, set[int]()
+        self._errors, self._seed, self.dead = errors or {}, seed, set[int]()
         sensors = {self.model.sensor(i).name for i in range(self.model.nsensor)}
         self._wrist = WristForce(self.model, self.data) if "wrist_force" in sensors else None
         self._sources = self._signal_sources(sensors)
@@ -143,19 +143,8 @@ class SingleRobot:
     def signals(self) -> dict[str, Array]:
         """What the sensors say now, with fresh noise; simulated odometry has none. Shapes as in the robot's table."""
         true = {name: np.asarray(source(), np.float64) for name, source in self._sources.items()}
-        noise = self._noise
-        if noise is not None:
-            for name, size in (
-                ("joint_pos", noise.joint_pos),
-                ("joint_vel", noise.joint_vel),
-                ("base_ang_vel_b", noise.ang_vel),
-            ):
-                if name in true:
-                    true[name] = true[name] + self._rng.uniform(-1.0, 1.0, true[name].shape) * size * noise.scale
-            if "base_quat_wxyz" in true:
-                tilt = self._rng.uniform(-1.0, 1.0, 3) * noise.tilt * noise.scale
-                true["base_quat_wxyz"] = self._turned(true["base_quat_wxyz"], tilt)
-        return {name: value.astype(np.float32) for name, value in true.items()}
+        sensed = with_errors(true, self._errors, self._rng)
+        return {name: value.astype(np.float32) for name, value in sensed.items()}
 
     def _signal_sources(self, sensors: set[str]) -> dict[str, Callable[[], Vector | Sequence[float]]]:
         count = len(self.robot.joints) - len(self.robot.gripper)
@@ -198,13 +187,3 @@ class SingleRobot:
 
     def _fill_delay(self, target: Vector | None) -> None:
         self._delay.extend([target] * (self._delay.maxlen or 1))
-
-    def _turned(self, quat: Vector, rotation: Vector) -> Vector:
-        """`quat` turned by a small rotation vector (3,) rad in the body."""
-        angle = float(np.linalg.norm(rotation))
-        if angle == 0.0:
-            return quat
-        small, out = np.empty(4), np.empty(4)
-        small[0], small[1:] = math.cos(0.5 * angle), math.sin(0.5 * angle) * rotation / angle
-        self._mujoco.mju_mulQuat(out, quat, small)
-        return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from robot_rl.sim.articulated.options import ArticulatedOptions
+from robot_rl.sim.articulated.sensor_errors import SensorError
 from robot_rl.sim.ranges import Range, check
 
 PROMOTED, LEVEL_STEP = 2, 0.1
@@ -53,6 +54,12 @@ class ReorientNoise:
     def __post_init__(self) -> None:
         sizes = {f.name: (0.0, 1e3) for f in fields(self) if f.name not in ("object_dropout", "object_latency")}
         check(self, object_dropout=(0.0, 1.0), object_latency=(0.0, 0.5), **sizes)
+
+    def errors(self) -> dict[str, SensorError]:
+        """Those per sample by signal name."""
+        sizes = {"joint_pos": self.joint_pos, "joint_vel": self.joint_vel, "object_pos_w": self.object_pos}
+        out = {name: SensorError(self.scale * size) for name, size in sizes.items()}
+        return out | {"object_quat_wxyz": SensorError(self.scale * self.object_angle, normal=True)}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from robot_rl.sim.articulated.options import ArticulatedOptions
+from robot_rl.sim.articulated.sensor_errors import SensorError
 from robot_rl.sim.ranges import Range, check
 
 
@@ -67,6 +68,14 @@ class ProprioceptionNoise:
 
     def __post_init__(self) -> None:
         check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
+
+    def errors(self) -> dict[str, SensorError]:
+        """The same by signal name."""
+        sizes = {
+            "joint_pos": self.joint_pos, "joint_vel": self.joint_vel, "base_quat_wxyz": self.tilt,
+            "base_ang_vel_b": self.ang_vel,
+        }  # fmt: skip
+        return {name: SensorError(self.scale * size) for name, size in sizes.items()}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from robot_rl.errors import ConfigError
 from robot_rl.sim.articulated.options import ArticulatedOptions
+from robot_rl.sim.articulated.sensor_errors import SensorError
 from robot_rl.sim.ranges import Range, check
 
 DENSE, SPARSE = "dense", "sparse"
@@ -57,6 +58,15 @@ class ManipulationNoise:
 
     def __post_init__(self) -> None:
         check(self, **{f.name: (0.0, 1e3) for f in fields(self)})
+
+    def errors(self) -> dict[str, SensorError]:
+        """Those per sample by signal name."""
+        sizes = {
+            "joint_pos": self.joint_pos, "joint_vel": self.joint_vel, "ee_force_b": self.force,
+            "object_pos_w": self.object_pos,
+        }  # fmt: skip
+        out = {name: SensorError(self.scale * size, normal=True) for name, size in sizes.items()}
+        return out | {"object_quat_wxyz": SensorError(self.scale * self.object_angle, normal=True, vertical=True)}
 
 
 @dataclass(frozen=True)

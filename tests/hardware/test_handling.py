@@ -83,7 +83,7 @@ def test_scripted_experts_bring_gripper_and_cube_to_goals_behind_the_supervisor(
 
 
 def test_a_hand_keeps_its_cube_while_it_gets_up_and_is_asked_for_attitudes():
-    result = _flown(_Hold("leap-reorient"), 8.0)
+    result = _flown(_Hold("leap-reorient"), 8.0, options={"noise": False})
     assert result.success, result.outcome
     turned = [goal["rad"] for goal in result.goals]
     np.testing.assert_allclose(turned, [math.pi / 2, math.pi, math.pi / 2, 0.0], atol=0.2)

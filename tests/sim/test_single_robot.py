@@ -12,6 +12,7 @@ import torch
 from robot_rl import registry
 from robot_rl.errors import ConfigError
 from robot_rl.sim.articulated.jointed_robot import JointedRobot
+from robot_rl.sim.articulated.sensor_errors import SensorError, with_errors
 from robot_rl.sim.articulated.single_robot import STARTS, SingleRobot
 from robot_rl.sim.locomotion.options import ProprioceptionNoise
 from robot_rl.sim.robots.go1 import OWN
@@ -35,7 +36,7 @@ def _jointed() -> list[str]:
 
 def test_it_moves_as_the_batched_environment_does():
     env = make_env("go1-velocity-flat", 1, 0, overrides=PLAIN)
-    robot = SingleRobot(OWN, noise=None)
+    robot = SingleRobot(OWN)
     assert robot.dt == pytest.approx(env.physics.dt)
     robot.data.qpos[:], robot.data.qvel[:] = env.physics.qpos[0].numpy(), env.physics.qvel[0].numpy()
     rng = np.random.default_rng(0)
@@ -96,7 +97,12 @@ def test_a_delayed_command_arrives_later():
 
 def test_noise_is_seeded_bounded_and_leaves_the_odometry_alone():
     noise = ProprioceptionNoise()
-    noisy, again, clean = SingleRobot(OWN, noise=noise, seed=3), SingleRobot(OWN, noise=noise, seed=3), SingleRobot(OWN)
+    errors = noise.errors()
+    noisy, again, clean = (
+        SingleRobot(OWN, errors=errors, seed=3),
+        SingleRobot(OWN, errors=errors, seed=3),
+        SingleRobot(OWN),
+    )
     for robot in (noisy, again, clean):
         robot.reset("standing")
     one, two, true = noisy.signals(), again.signals(), clean.signals()
@@ -105,6 +111,36 @@ def test_noise_is_seeded_bounded_and_leaves_the_odometry_alone():
     assert 0.0 < np.abs(one["joint_pos"] - true["joint_pos"]).max() <= noise.joint_pos + 1e-6
     assert np.linalg.norm(one["base_quat_wxyz"]) == pytest.approx(1.0, abs=1e-6)
     np.testing.assert_array_equal(one["base_pos_w"], true["base_pos_w"])
+
+
+def test_errors_have_their_size_shape_and_axes():
+    rng, level = np.random.default_rng(0), np.array([1.0, 0.0, 0.0, 0.0])
+    true = {"joint_pos": np.zeros(3), "object_pos_w": np.zeros(3), "object_quat_wxyz": level, "base_quat_wxyz": level}
+    errors = {
+        "joint_pos": SensorError(0.1), "object_pos_w": SensorError(0.1, normal=True), "absent": SensorError(1.0),
+        "object_quat_wxyz": SensorError(0.1, normal=True, vertical=True), "base_quat_wxyz": SensorError(0.1),
+    }  # fmt: skip
+    samples = [with_errors(true, errors, rng) for _ in range(2000)]
+    told = {name: np.array([s[name] for s in samples]) for name in true}
+    assert np.abs(told["joint_pos"]).max() <= 0.1
+    assert told["joint_pos"].std() == pytest.approx(0.1 / np.sqrt(3.0), rel=0.05)
+    assert told["object_pos_w"].std() == pytest.approx(0.1, rel=0.05)
+    for name in ("object_quat_wxyz", "base_quat_wxyz"):
+        np.testing.assert_allclose(np.linalg.norm(told[name], axis=1), 1.0, atol=1e-12)
+    assert (told["object_quat_wxyz"][:, 1:3] == 0.0).all()
+    assert 2.0 * told["object_quat_wxyz"][:, 3].std() == pytest.approx(0.1, rel=0.05)
+    assert (np.abs(2.0 * told["base_quat_wxyz"][:, 1:]).max(axis=0) > 0.08).all()
+    assert set(samples[0]) == set(true)
+
+
+def test_every_task_tells_the_errors_of_its_sensors():
+    for name in registry.names("task"):
+        options = registry.load("task", name).options
+        if hasattr(options.noise, "errors"):
+            assert {"joint_pos", "joint_vel"} <= set(options.noise.errors()), name
+        silent = registry.load("task", name).overridden({"noise.scale": 0.0}).options.noise
+        if hasattr(silent, "errors"):
+            assert all(e.size == 0.0 for e in silent.errors().values())
 
 
 def test_it_starts_where_it_is_told():
