@@ -206,14 +206,14 @@ class ReorientEnv(ArticulatedEnv):
 
     def metrics(self) -> dict[str, Tensor]:
         """`successes`: goals reached per second, so that times the seconds of an episode they are its consecutive
-        successes; `drops` per second; `angle` rad to the goal; `power` W; `level` of the curriculum.
+        successes; `drops` per second; `angle` rad to the goal; `power` W; with a curriculum its `level`.
         """
         return {
             "successes": self.reached.to(self.angle) / self.control_dt,
             "drops": self.dropped.to(self.angle) / self.control_dt,
             "angle": self.angle,
             "power": terms.energy(self.drive_torque(), self.joint_vel),
-            "level": self.level,
+            **({"level": self.level} if self.options.curriculum else {}),
         }
 
     def succeeded(self) -> Tensor:
