@@ -17,14 +17,21 @@ from robot_rl.hardware.supervisor import Answer
 Script = Generator[None, None, None]
 Velocity = tuple[float, float, float]
 """Forward and sideways m/s, yaw rate rad/s."""
+Place = tuple[float, float, float]
+"""m, world."""
 
 
 class Course(Protocol):
-    """What a mission may use. `seconds`: how long it shall last; `velocity`: what the user asked for."""
+    """What a mission may use.
+
+    Attributes:
+        seconds: how long it shall last. velocity, goals: what the user asked for; no goals: the mission's own.
+    """
 
     pilot: Pilot
     seconds: float
     velocity: Velocity
+    goals: tuple[Place, ...]
 
     def need(self, answer: Answer) -> None:
         """Go on only if a request was accepted."""
@@ -64,10 +71,15 @@ def _stand(course: Course) -> Script:
 
 
 def _goals(course: Course) -> Script:
-    """Four goals about the present one, a quarter of the time each: places; attitudes where no place is asked for."""
+    """The user's goals, or four about the present one, for equal times; attitudes where no place is asked for."""
     poses = course.pilot.poses
     assert poses is not None  # `mission_named` has seen to it
     start = poses.current
+    for place in course.goals:
+        course.need(course.pilot.aim(place))
+        yield from course.stay(course.seconds / len(course.goals))
+    if course.goals:
+        return
     for number, (x, y) in enumerate(((0.1, 0.1), (0.1, -0.1), (-0.02, -0.1), (0.0, 0.1))):
         if "target_pos_w" in poses.reads:
             course.need(course.pilot.aim(start.pos_w + np.array([x, y, 0.0])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from robot_rl.hardware.clock import Clock, MonotonicClock, VirtualClock
 from robot_rl.hardware.control_loop import ControlLoop, LoopConfig, Snapshot
 from robot_rl.hardware.driver_choice import make_driver
 from robot_rl.hardware.ending import Ending
-from robot_rl.hardware.missions import MISSIONS, Mission, Script, Velocity, mission_named
+from robot_rl.hardware.missions import MISSIONS, Mission, Place, Script, Velocity, mission_named
 from robot_rl.hardware.parameters import with_values
 from robot_rl.hardware.recording import Recorder, RunResult
 from robot_rl.hardware.setpoints import ReferenceLimits, VelocityLimits
@@ -42,6 +42,7 @@ def run_without_ros(
     seconds: float = 10.0,
     *,
     velocity: Velocity = (0.0, 0.0, 0.0),
+    goals: Sequence[Place] = (),
     driver_options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     real_time: bool = True,
@@ -55,6 +56,7 @@ def run_without_ros(
         driver: a driver's name, or `package.module:NAME`.
         mission: one of `missions.FLIGHTS` or `missions.WALKS`; empty: the first one for this robot.
         velocity: for the mission `velocity`: forward and sideways m/s, yaw rate rad/s.
+        goals: for the mission `goals`: m in the world, one after the other for equal times.
         driver_options: settings of the driver by name.
         settings: settings of `RunSettings` by dotted name, for example `{"supervisor.max_tilt": 1.0}`.
         real_time: False lets a simulated robot move as fast as the computer can, with the same result each time.
@@ -79,7 +81,7 @@ def run_without_ros(
         robot, loaded, supervisor=chosen.supervisor, reference=chosen.reference, velocity=chosen.velocity,
         config=chosen.loop, clock=clock, on_tick=recorder.add,
     )  # fmt: skip
-    run = Run(loop, recorder, clock, mission_named(mission, loop.pilot), seconds, velocity)
+    run = Run(loop, recorder, clock, mission_named(mission, loop.pilot), seconds, velocity, tuple(goals))
     return _done(run, loop, recorder)
 
 
@@ -124,15 +126,22 @@ class Run:
     """Steps through arming, getting up, a mission and coming down between the ticks of a control loop; a `Course`.
 
     Attributes:
-        pilot, seconds, velocity: for the mission, see `missions.Course`.
+        pilot, seconds, velocity, goals: for the mission, see `missions.Course`.
         success, outcome: how it ended. ending: whether a signal asked it to end.
     """
 
     def __init__(
-        self, loop: ControlLoop, recorder: Recorder, clock: Clock, mission: Mission, seconds: float, velocity: Velocity
+        self,
+        loop: ControlLoop,
+        recorder: Recorder,
+        clock: Clock,
+        mission: Mission,
+        seconds: float,
+        velocity: Velocity = (0.0, 0.0, 0.0),
+        goals: tuple[Place, ...] = (),
     ) -> None:
         self._loop, self._recorder, self._clock, self._mission = loop, recorder, clock, mission
-        self.pilot, self.seconds, self.velocity = loop.pilot, seconds, velocity
+        self.pilot, self.seconds, self.velocity, self.goals = loop.pilot, seconds, velocity, goals
         self.success, self.outcome, self.ending = False, "not started", Ending()
         self._counts_from = 0.0
         self._leaving = False

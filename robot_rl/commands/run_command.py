@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--velocity", type=float, nargs=3, metavar=("FORWARD", "SIDEWAYS", "TURN"),
                         help="walk with these m/s, m/s, rad/s: the mission `velocity`")  # fmt: skip
+    parser.add_argument("--goal", type=float, nargs=3, metavar=("X", "Y", "Z"), action="append", default=[],
+                        dest="goals", help="m in the world, may be repeated: the mission `goals`")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=10.0, help="time spent on the mission")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="settings such as supervisor.max_tilt=1.0, and driver.KEY=VALUE")  # fmt: skip
@@ -33,12 +35,12 @@ def main(arguments: argparse.Namespace) -> int:
     changes = parse_set(arguments.changes)
     driver = {k.removeprefix("driver."): v for k, v in changes.items() if k.startswith("driver.")}
     settings = {k: v for k, v in changes.items() if not k.startswith("driver.")}
-    mission = arguments.mission or ("velocity" if arguments.velocity else "")
+    mission = arguments.mission or ("velocity" if arguments.velocity else "goals" if arguments.goals else "")
     forward, sideways, turn = arguments.velocity or (0.0, 0.0, 0.0)
     result = run_without_ros(
         arguments.policy, arguments.driver, mission, arguments.seconds,
-        velocity=(forward, sideways, turn), driver_options=driver, settings=settings,
-        real_time=not arguments.fast_forward,
+        velocity=(forward, sideways, turn), goals=[tuple(g) for g in arguments.goals],
+        driver_options=driver, settings=settings, real_time=not arguments.fast_forward,
     )  # fmt: skip
     summary = result.summary()
     if arguments.json:

@@ -57,12 +57,12 @@ class _Hold:
         return {c.name: np.asarray(c.idle, np.float32) for c in self.contract.commands}
 
 
-def _flown(policy, seconds: float, mission: str = "", options=None):
+def _flown(policy, seconds: float, mission: str = "", options=None, goals=()):
     clock = VirtualClock()
     driver = SimDriver(options, clock, policy.contract.robot, policy.contract.task)
     recorder = Recorder(None)
     loop = ControlLoop(driver, policy, clock=clock, on_tick=recorder.add)
-    run = Run(loop, recorder, clock, mission_named(mission, loop.pilot), seconds, (0.0, 0.0, 0.0))
+    run = Run(loop, recorder, clock, mission_named(mission, loop.pilot), seconds, goals=goals)
     loop.connect()
     loop.run(until=run.over)
     return recorder.result(run.success, run.outcome, loop.pilot.new_transitions(), loop.take_stats().summary())
@@ -80,6 +80,12 @@ def test_scripted_experts_bring_gripper_and_cube_to_goals_behind_the_supervisor(
     assert all(set(goal) == {"m"} for goal in result.goals)
     assert np.isnan(result.errors).all()
     assert np.ptp(result.target_pos_w[:, 0]) > 0.08
+
+
+def test_goals_of_the_users_own():
+    result = _flown(_Expert("panda-pick"), 12.0, goals=((0.45, 0.1, 0.2), (0.55, -0.05, 0.25)))
+    assert [goal["m"] < 0.02 for goal in result.goals] == [True, True]
+    np.testing.assert_allclose(result.pos_w[result.measured][-1], (0.55, -0.05, 0.25), atol=0.02)
 
 
 def test_a_hand_keeps_its_cube_while_it_gets_up_and_is_asked_for_attitudes():
