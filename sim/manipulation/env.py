@@ -251,8 +251,10 @@ class ManipulationEnv(ArticulatedEnv):
         return torch.cat([arm, (width / fingers).expand(-1, fingers)], dim=1)
 
     def held_commands(self, ids: Tensor) -> dict[str, Tensor]:
+        """A gripper that the policy does not move holds already what it holds."""
         arm, width = (c.name for c in self.task.commands)
-        return {arm: self.arm_pos[ids], width: self.gripper_width[ids]}
+        open_now = self.gripper_width[ids]
+        return {arm: self.arm_pos[ids], width: open_now if self.grips else torch.full_like(open_now, self.width)}
 
     def _move(self, target: Tensor) -> None:
         """Besides moving, measure: the wrist holds the hand against gravity, inertia and what the world exerts."""
