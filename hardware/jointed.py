@@ -91,7 +91,8 @@ class Jointed:
         if state is RobotState.STANDING_UP:
             self._plan = [stand]
         elif state is RobotState.LYING_DOWN:
-            self._plan = [stand, lie] if before is RobotState.RUNNING else [lie]
+            # A policy may leave the robot between two steps, where it tips over if held there: quickly onto its feet.
+            self._plan = [(self._stand, c.gather_time), lie] if before is RobotState.RUNNING else [lie]
 
     def progress(self, obs: Observation, state: RobotState, now: float) -> tuple[RobotState, str] | None:
         """Standing up ends near its pose, lying down with its motion."""

@@ -110,7 +110,7 @@ def test_it_stands_up_in_small_steps_and_lies_down_in_small_steps(policy):
     assert bench.height > 0.22
     assert bench.away(STAND) < 0.3
     assert bench.pilot.lie_down().accepted
-    assert bench.let(CONFIG.settle_time + CONFIG.stand_time + CONFIG.lie_time - 0.5) is RobotState.LYING_DOWN
+    assert bench.let(CONFIG.settle_time + CONFIG.gather_time + CONFIG.lie_time - 0.5) is RobotState.LYING_DOWN
     assert bench.let(1.0) is RobotState.DISARMED
     assert bench.height < 0.1
     assert bench.away(REST_POSE) < 0.3

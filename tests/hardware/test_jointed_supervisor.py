@@ -136,7 +136,7 @@ def test_lying_down_lets_the_policy_stand_then_goes_to_both_poses():
     robot.let(CONFIG.settle_time - DT)
     np.testing.assert_allclose(robot.sent[-1]["joint_pos_target"], [0.3, -0.8], atol=1e-6)
     assert robot.sent[-1]["gripper_width_target"][0] == pytest.approx(0.03)
-    robot.let(CONFIG.stand_time + DT)
+    robot.let(CONFIG.gather_time + DT)
     np.testing.assert_allclose(robot.sent[-1]["joint_pos_target"], JOINTS.idle, atol=0.01)
     assert robot.sent[-1]["gripper_width_target"][0] == pytest.approx(0.08)
     assert robot.let(CONFIG.lie_time + 2 * DT) is RobotState.DISARMED
