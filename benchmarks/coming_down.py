@@ -1,6 +1,6 @@
 """How often a walking robot tips over when it is told to lie down in the middle of a step.
 
-    python benchmarks/coming_down.py walk.onnx [--runs 80] [--gather-time 0.3]
+    python benchmarks/coming_down.py walk.onnx [--runs 80] [--gather-time 0.15]
 
 Each run, not in real time: stand up, walk for 2 to 2.5 s at one of five velocities, lie down; the moment in the gait
 and the sensors' noise differ. `--gather-time` is the supervisor's setting of that name.
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("policy", type=Path)
     parser.add_argument("--runs", type=int, default=80)
-    parser.add_argument("--gather-time", type=float, default=0.3)
+    parser.add_argument("--gather-time", type=float, default=0.15)
     arguments = parser.parse_args()
     lying = 0
     for number in range(arguments.runs):
@@ -34,7 +34,7 @@ def main() -> None:
         if not result.success:
             print(f"run {number}: {result.outcome}")
     share = wilson(lying, arguments.runs)
-    print(f"{lying} of {arguments.runs} lie as they should: [{share.low:.1%}, {share.high:.1%}]")
+    print(f"{lying} of {arguments.runs} lie as they should: [{share.lower:.1%}, {share.upper:.1%}]")
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ class SupervisorConfig:
     )
     settle_time: float = setting(1.0, "seconds in which the policy comes to a standstill before lying down", 0.0, 10.0)
     gather_time: float = setting(
-        0.3, "seconds from the policy's last joint targets to the standing pose, before lying down", 0.05, 10.0
+        0.15, "seconds from the policy's last joint targets to the standing pose, before lying down", 0.05, 10.0
     )
     lie_time: float = setting(3.0, "seconds in which a robot with joints lies down", 0.5, 30.0)
     reaction: Reactions = field(default_factory=Reactions)
