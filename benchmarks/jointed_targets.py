@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CURVES = ("env/tracking", "env/solved", "env/successes", "env/standing", "episode/return")
+CURVES = ("env/tracking", "env/solved", "env/episode/successes", "env/standing", "episode/return")
 """The first of these metrics that a run has is drawn."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from robot_rl.sim.physics._bullet_build import Link, build
 from robot_rl.sim.physics._bullet_sensors import Touch, evaluate, nearest_geom
 
+_LIGHT = 5.0  # times its own inertia: less is lacking in stable joints
 _SWEEPS = 4  # over the joints; they push on each other through the links between them
 _FREE = mujoco.mjtJoint.mjJNT_FREE
 _IMPLICIT = (int(mujoco.mjtIntegrator.mjINT_IMPLICIT), int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST))
@@ -30,6 +31,7 @@ class BulletWorld:
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONSTRAINT)
         self.data = mujoco.MjData(model)
         self.applied = np.zeros((model.nbody, 6))
+        self._servos: dict[int, tuple[float, float]] = {}
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -54,6 +56,7 @@ class BulletWorld:
             if self.model.body_weldid[self.model.geom_bodyid[g]] == 0
             and (self.model.geom_contype[g] or self.model.geom_conaffinity[g])
         ]  # fmt: skip
+        self._light_actuators = self._light()
         self.data.ctrl[:] = ctrl
         self.put(qpos, qvel)
 
@@ -119,6 +122,7 @@ class BulletWorld:
             return wanted
         inertia, contact = np.zeros((m.nv, m.nv)), np.zeros(m.nv)
         mujoco.mj_fullM(m, d, inertia)
+        self._servos = self._motors()
         for body in np.flatnonzero(d.xfrc_applied.any(axis=1)):
             wrench = d.xfrc_applied[body]
             mujoco.mj_applyFT(m, d, wrench[:3], wrench[3:], d.xipos[body], int(body), contact)
@@ -126,6 +130,33 @@ class BulletWorld:
         acceleration = inverse @ (wanted - d.qfrc_bias + contact)
         friction = _dry_friction(inverse, d.qvel + m.opt.timestep * acceleration, m.dof_frictionloss, m.opt.timestep)
         return wanted + friction - lacking * (acceleration + inverse @ friction)
+
+    def _light(self) -> frozenset[int]:
+        """Actuators to a position whose joint has far less inertia of its own than it is lacking in Bullet."""
+        m, inertia = self.model, np.zeros((self.model.nv, self.model.nv))
+        mujoco.mj_fullM(m, self.data, inertia)
+        own = np.diag(inertia) - m.dof_armature
+        lacking = m.opt.timestep * self._damping() + m.dof_armature
+        dofs = m.jnt_dofadr[m.actuator_trnid[:, 0]]
+        driven = (m.actuator_biasprm[:, 1] < 0.0) & (m.actuator_biasprm[:, 2] < 0.0)
+        return frozenset(np.flatnonzero(driven & (lacking[dofs] > _LIGHT * own[dofs])).tolist())
+
+    def _motors(self) -> dict[int, tuple[float, float]]:
+        """Velocity and largest force of Bullet's motors for light joints, by degree of freedom.
+
+        The contact forces of the step before would throw a light finger, and what it holds, away. Bullet's motors are
+        constraints: they reach at once the velocity at which spring and damper balance, which is what MuJoCo's implicit
+        step does with so much damping, and give no more than the two can.
+        """
+        m, d, motors = self.model, self.data, dict[int, tuple[float, float]]()
+        for i in self._light_actuators:
+            joint = int(m.actuator_trnid[i, 0])
+            dof, stiffness, damping = int(m.jnt_dofadr[joint]), -m.actuator_biasprm[i, 1], -m.actuator_biasprm[i, 2]
+            force = m.actuator_gainprm[i, 0] * d.ctrl[i] - stiffness * d.qpos[m.jnt_qposadr[joint]]
+            limit = m.actuator_forcerange[i, 1] if m.actuator_forcelimited[i] else np.inf
+            most = min(abs(force) + damping * abs(d.qvel[dof]), limit)
+            motors[dof] = (float(np.clip(force, -limit, limit)) / damping, float(most))
+        return motors
 
     def _damping(self) -> np.ndarray:
         """(nv,) −∂τ/∂q̇ of joint damping and of position actuators that are not at their limit."""
@@ -151,6 +182,11 @@ class BulletWorld:
                     push = torques[v : v + 3]
                     force += push
                     torque += self.data.xmat[link.body].reshape(3, 3) @ torques[v + 3 : v + 6] - np.cross(arm, push)
+                elif v in self._servos:
+                    speed, most = self._servos[v]
+                    client.setJointMotorControl2(
+                        link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=speed, force=most
+                    )
                 else:
                     client.setJointMotorControl2(link.unique, link.index, client.TORQUE_CONTROL, force=torques[v])
             if force.any() or torque.any():

@@ -7,15 +7,18 @@ are soft and creep, Bullet's are rigid.
 from __future__ import annotations
 
 import mujoco
+import numpy as np
 import pytest
 import torch
 from contact_models import BOX, columns, pd, pendulum, quadruped, standing
 from torch import Tensor
 
+from robot_rl.policies.base.panda.arm import forward, joint_targets
 from robot_rl.registry import load
 from robot_rl.sim.articulated.scene import compile_scene, flat_scene
 from robot_rl.sim.physics.mujoco import MujocoPhysics
 from robot_rl.sim.physics.pybullet import PybulletPhysics
+from robot_rl.sim.task_spec import make_env
 
 
 def both(model: mujoco.MjModel, qpos: Tensor, qvel: Tensor) -> list[MujocoPhysics | PybulletPhysics]:
@@ -109,3 +112,37 @@ def test_go1_stands_on_its_motors(backend: str) -> None:
     forces = physics.sensordata[0, columns(model, *(f"{foot}_force" for foot in robot.feet))].reshape(-1, 3)
     weight = 9.81 * float(model.body_subtreemass[model.body(robot.base).id])
     assert float(forces[:, 2].abs().sum()) == pytest.approx(weight, rel=0.03)
+
+
+def test_a_cube_is_pushed_as_far_in_bullet_and_is_not_thrown_by_light_fingers() -> None:
+    """Closed fingers of 15 g under 1000 N/m and 50 N s/m come to the cube at 0.35 m/s and push it along."""
+    calm = {
+        "threads": 1, "auto_reset": False, "noise.scale": 0.0, "latency.max": 0.0, "latency.jitter": 0.0,
+        "randomize.friction": (1.0, 1.0), "randomize.object_mass": (1.0, 1.0),
+        **{f"randomize.{name}": (1.0, 1.0) for name in ("link_mass", "stiffness", "damping")},
+    }  # fmt: skip
+    ways = (((0.5, -0.08, 0.2), 25), ((0.5, -0.08, 0.018), 25), ((0.5, 0.04, 0.018), 8), ((0.5, 0.04, 0.018), 25))
+    ended, fastest = {}, {}
+    for physics in ("mujoco", "pybullet"):
+        env = make_env("panda-push", 1, 0, overrides={**calm, "physics": physics})
+        start = int(env.model.joint("object_free").qposadr[0])
+        qpos = env.physics.qpos.clone()
+        qpos[:, :9] = env.default_pose
+        qpos[:, 7:9] = 0.0
+        qpos[:, start : start + 7] = torch.tensor([0.5, 0.0, 0.02, 1.0, 0.0, 0.0, 0.0])
+        env.physics.set_state(torch.tensor([0]), qpos, torch.zeros(1, env.model.nv))
+        joints, speeds = env.arm_pos.double().numpy(), []
+        place = forward(joints)[0][0]
+        for goal, count in ways:
+            for share in np.linspace(1.0 / count, 1.0, count):
+                target = (1.0 - share) * place + share * np.array(goal)
+                for _ in range(10):
+                    joints = joint_targets(joints, target[None], np.zeros(1))
+                command = {"joint_pos_target": torch.tensor(joints, dtype=torch.float32)}
+                env.step_command({**command, "gripper_width_target": torch.zeros(1, 1)})
+                speeds.append(float(env.sensor("object_vel").norm()))
+            place = np.array(goal)
+        ended[physics], fastest[physics] = env.object_pos[0].numpy(), max(speeds)
+    assert ended["mujoco"][1] > 0.05
+    np.testing.assert_allclose(ended["pybullet"], ended["mujoco"], atol=0.01)
+    assert fastest["pybullet"] < fastest["mujoco"] + 0.2
