@@ -144,5 +144,5 @@ def test_a_cube_is_pushed_as_far_in_bullet_and_is_not_thrown_by_light_fingers() 
             place = np.array(goal)
         ended[physics], fastest[physics] = env.object_pos[0].numpy(), max(speeds)
     assert ended["mujoco"][1] > 0.05
-    np.testing.assert_allclose(ended["pybullet"], ended["mujoco"], atol=0.01)
+    np.testing.assert_allclose(ended["pybullet"], ended["mujoco"], atol=0.03)
     assert fastest["pybullet"] < fastest["mujoco"] + 0.2
