@@ -277,10 +277,8 @@ class ArticulatedEnv(Steerable):
         self._memory = initial_memory(self.observer.memory, n, self.device)
         self._policy_obs = torch.zeros(n, self.observer.obs_dim, device=self.device)
         self._signals: dict[str, Tensor] = {}
-        self._critic, self.obs_dims = (
-            torch.zeros(n, 0, device=self.device),
-            {"policy": self.observer.obs_dim, "critic": 0},
-        )
+        self._critic = torch.zeros(n, 0, device=self.device)
+        self.obs_dims = {"policy": self.observer.obs_dim, "critic": 0}
 
     def _robot_bodies(self) -> list[str]:
         """Names of the robot's own bodies, the one that carries a load first."""

@@ -187,6 +187,9 @@ class BulletWorld:
                     client.setJointMotorControl2(
                         link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=speed, force=most
                     )
+                    client.setJointMotorControl2(
+                        link.unique, link.index, client.TORQUE_CONTROL, force=self.data.qfrc_passive[v]
+                    )
                 else:
                     client.setJointMotorControl2(link.unique, link.index, client.TORQUE_CONTROL, force=torques[v])
             if force.any() or torque.any():
