@@ -12,6 +12,7 @@ and battery.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import statistics
 import time
@@ -53,9 +54,10 @@ def ours(kind: str, n: int, device: str = "cpu") -> Callable[[], None]:
 
 def peer(n: int) -> Callable[[], None]:
     """The same with the l2f package; n is one of its compiled sizes."""
-    import l2f as package
-
-    l2f: Any = package  # comes without types
+    try:
+        l2f: Any = importlib.import_module("l2f")
+    except ModuleNotFoundError as error:
+        raise SystemExit("l2f is not installed; it comes with: pip install 'robot-rl[sim,peers]'") from error
     vector = getattr(l2f, f"vector{n}")
     device, rng, environment = l2f.Device(), vector.VectorRng(), vector.VectorEnvironment()
     params, state, following = vector.VectorParameters(), vector.VectorState(), vector.VectorState()

@@ -81,7 +81,7 @@ def rltools_td3(steps: int, seed: int) -> None:
         import gymnasium
         import rltools
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error.name} is not installed; it comes with: pip install 'robot-rl[sim,dev]'") from error
+        raise SystemExit(f"{error.name} is not installed; it comes with: pip install 'robot-rl[sim,peers]'") from error
 
     def task() -> Any:
         # rltools reads the limit of an episode from here and does not look at `truncated`.
