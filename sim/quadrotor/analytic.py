@@ -43,6 +43,7 @@ class AnalyticConfig:
         moving: fraction of vehicles whose target moves (Langevin).
         target_acc: standard deviation of a moving target's push is uniform in [0, target_acc] m/s².
         smoothness: weight of squared action changes.
+        fine: 1/m, weight of the last centimetres; barrier: 1/m², of being far out. A short training needs less of both.
         strong: fraction of vehicles whose external force is up to three times as strong.
         gradient_decay: factor on state gradients per step.
         max_age: steps after which a vehicle is reset.
@@ -55,6 +56,8 @@ class AnalyticConfig:
     moving: float = 0.5
     target_acc: float = 4.0
     smoothness: float = 0.5
+    fine: float = 28.0
+    barrier: float = 150.0
     strong: float = 0.5
     gradient_decay: float = 0.99
     max_age: int = 300
@@ -63,8 +66,8 @@ class AnalyticConfig:
     def __post_init__(self) -> None:
         bounds = {
             "horizon": (1, 512), "delay_max": (0, 0.03), "randomised": (0, 1), "moving": (0, 1), "strong": (0, 1),
-            "target_acc": (0, 20),
-            "smoothness": (0, 1e3), "gradient_decay": (0, 1), "max_age": (1, 10**6),
+            "target_acc": (0, 20), "smoothness": (0, 1e3), "fine": (0, 1e4), "barrier": (0, 1e4),
+            "gradient_decay": (0, 1), "max_age": (1, 10**6),
         }  # fmt: skip
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
@@ -215,7 +218,8 @@ class AnalyticFlight:
         need = out[ROW["mass"]] * eq.GRAVITY / 4
         out[ROW["hover"]] = (-c1 + np.sqrt(c1 * c1 - 4 * c2 * (c0 - need))) / (2 * c2)
         out[ROW["target_sigma"]] = np.where(rng.random(n) < c.moving, rng.uniform(0, c.target_acc, n), 0.0)
-        out[ROW["smoothness"]] = c.smoothness
+        for name in ("smoothness", "fine", "barrier"):
+            out[ROW[name]] = getattr(c, name)
         return out
 
 

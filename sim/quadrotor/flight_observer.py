@@ -27,7 +27,7 @@ def nominal_of(vehicle: VehicleParams) -> oe.Nominal:
 class FlightObserver(Observer):
     """Errors in body axes, leaky averages of past actions and a disturbance estimate.
 
-    32 numbers, at any rate (see `time_step`).
+    35 numbers, at any rate (see `time_step`).
     """
 
     signals = tuple(FLIGHT_SIGNALS[name] for name in READS)

@@ -37,11 +37,12 @@ DIFFERENTIATED = ("state", "filter", "action1", "action2", "action3")
 VEHICLE = (
     "mass", "jx", "jy", "jz", "tau_rise", "tau_fall", "thrust0", "thrust1", "thrust2",
     "gain0", "gain1", "gain2", "gain3", "torque_ratio", "fx", "fy", "fz", "tx", "ty", "tz",
-    "delay0", "delay1", "delay2", "delay3", "hover", "target_sigma", "smoothness",
+    "delay0", "delay1", "delay2", "delay3", "hover", "target_sigma", "smoothness", "fine", "barrier",
 )  # fmt: skip
 
 
-# The observer's memory in the order of the carry, but for the action.
+# The observer's memory in the order of the carry, but for the action, and for the integrated offset: it is held at zero
+# in training, whose windows are too short to show what it is good for. With it the network learns to ignore position.
 MEMORY = ("filter", "lin_vel", "ang_vel", "push", "twist", "started", "target_acc", "jerk")
 TARGET_RISE = 0.1  # s, lag of a target's acceleration behind its random push: targets have bounded jerk
 
@@ -61,12 +62,12 @@ DIFFERENTIATED_SIZE = sum(CARRY[n] for n in DIFFERENTIATED)
 
 
 def observe(xp: Any, carry: Any, noise: Any, nominal: oe.Nominal) -> tuple[Any, Any]:
-    """Noisy observation rows (32, …) and the observer's part of the next carry, in the order of MEMORY."""
+    """Noisy observation rows (35, …) and the observer's part of the next carry, in the order of MEMORY."""
     part = {name: carry[rows].T for name, rows in SLICES.items()}
     state, noise = part["state"], noise.T
     R = oe.rotation_matrix(xp, state[..., 3:7])
     R = R + NOISE_ROT * xp.stack([noise[..., 3:6], noise[..., 6:9], noise[..., 9:12]], -2)
-    memory = {n: part[n] for n in MEMORY} | {"action": part["action1"]}
+    memory = {n: part[n] for n in MEMORY} | {"action": part["action1"], "offset": state[..., 0:3] * 0}
     dt = part["started"] * 0 + CONTROL_DT
     obs, memory = oe.observe(
         xp,
@@ -135,6 +136,8 @@ def advance(xp: Any, carry: Any, action: Any, vehicle: Any, noise: Any) -> tuple
 NOMINAL_ARM = 0.028
 APPROACH_RATE = 2.5  # 1/s
 POSITION_WEIGHT, POSITION_KNEE = 4.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
+FINE_KNEE, FINE_REACH = 0.01, 0.05  # m, m: the same once more near the target, constant beyond
+BARRIER_START = 0.3  # m per axis
 
 
 def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> Any:
@@ -148,18 +151,21 @@ def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> 
     cosine = (up[0] * want[0] + up[1] * want[1] + up[2] * want[2]) / length
     square = s[0] * s[0] + s[1] * s[1] + s[2] * s[2]
     rates = s[10] * s[10] + s[11] * s[11] + s[12] * s[12]
-    over = [xp.clip(s[i], 0.4, 10.0) - 0.4 + (xp.clip(-s[i], 0.4, 10.0) - 0.4) for i in range(3)]
+    b = BARRIER_START
+    over = [xp.clip(s[i], b, 10.0) - b + (xp.clip(-s[i], b, 10.0) - b) for i in range(3)]
+    fine = xp.clip(square, 0.0, FINE_REACH * FINE_REACH)
     outside = over[0] * over[0] + over[1] * over[1] + over[2] * over[2]
     effort = [now[i] - v["hover"] for i in range(4)]
     change = [now[i] - last[i] for i in range(4)]
     return (
         xp.sqrt(1 + e[0] * e[0] + e[1] * e[1] + e[2] * e[2]) - 1
         + POSITION_WEIGHT * (xp.sqrt(POSITION_KNEE * POSITION_KNEE + square) - POSITION_KNEE)
+        + v["fine"] * (xp.sqrt(FINE_KNEE * FINE_KNEE + fine) - FINE_KNEE)
         + 0.5 * (1 - cosine)
         + 0.01 * xp.clip(rates, 0.0, 400.0)
         + 0.05 * (effort[0] * effort[0] + effort[1] * effort[1] + effort[2] * effort[2] + effort[3] * effort[3])
         + v["smoothness"]
         * (change[0] * change[0] + change[1] * change[1] + change[2] * change[2] + change[3] * change[3])
-        + 20.0 * xp.clip(outside, 0.0, 1.0)
+        + v["barrier"] * xp.clip(outside, 0.0, 1.0)
         + 0.2 * (1 - r00)
     )  # fmt: skip

@@ -8,6 +8,9 @@ The policy sees no rotor speeds. Leaky averages of its own commands stand in for
 the nominal vehicle estimates what pushes: disturbance, payload, thrust error. The observer works on velocity relative
 to the target, and the target's acceleration enters as one more known push, so following a moving target needs no
 inputs of its own.
+
+What is left, the network's own small errors and a vehicle it does not know, is integrated into `offset`, which shifts
+the position that the network sees. On the way in, velocity cancels position, so the integral does not wind up.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ MAX_POSITION_ERROR = 1.0  # m per axis; beyond it the policy sees this much
 MAX_VELOCITY_ERROR = 3.0  # m/s per axis
 JERK_TAU = 0.03  # s, smoothing of the target's differentiated acceleration
 MAX_JERK = 40.0  # m/s³, per axis
+INTEGRAL_RATE, INTEGRAL_LEAD = 1.0, 0.2  # 1/s; s, velocity that cancels a position error on the way in
+MAX_INTEGRATED, MAX_OFFSET = 0.03, 0.3  # m per axis: of the error integrated, of the offset
 LEAD = 0.12  # s, how far ahead the acceleration to produce is predicted: thrust follows attitude and rotors
-PUSH_SCALE = 0.8  # s²/m
-OBS_SIZE = 32
+PUSH_SCALE, JERK_SCALE = 0.8, 0.08  # s²/m, s³/m
+OBS_SIZE = 35
 MEMORY = {
     "filter": 12,
     "action": 4,
@@ -37,6 +42,7 @@ MEMORY = {
     "started": 1,
     "target_acc": 3,
     "jerk": 3,
+    "offset": 3,
 }
 
 
@@ -106,7 +112,7 @@ def observe(
     dt: Any,
     nominal: Nominal,
 ) -> tuple[Any, dict[str, Any]]:
-    """Observation (..., 32) and the memory after this call (its `action` still the previous one).
+    """Observation (..., 35) and the memory after this call (its `action` still the previous one).
 
     Args:
         pos_error: position minus target, world, m, (..., 3).
@@ -131,7 +137,10 @@ def observe(
     twist = xp.clip(memory["twist"] + gain * w_error, -MAX_TWIST, MAX_TWIST)
     change = started * xp.clip((target_acc - memory["target_acc"]) / dt, -MAX_JERK, MAX_JERK)
     jerk = memory["jerk"] + (1 - xp.exp(-dt / JERK_TAU)) * (change - memory["jerk"])
-    obs = features(xp, pos_error, R, vel_error, ang_vel, heading, filters, (push, target_acc + LEAD * jerk), twist)
+    missed = xp.clip(pos_error + INTEGRAL_LEAD * vel_error, -MAX_INTEGRATED, MAX_INTEGRATED)
+    offset = xp.clip(memory["offset"] + dt * INTEGRAL_RATE * missed, -MAX_OFFSET, MAX_OFFSET)
+    seen, ahead = pos_error + memory["offset"], target_acc + LEAD * jerk
+    obs = features(xp, seen, R, vel_error, ang_vel, heading, filters, (push, ahead), twist, jerk)
     updated = {
         "filter": filters,
         "action": memory["action"],
@@ -142,6 +151,7 @@ def observe(
         "started": started * 0 + 1,
         "target_acc": target_acc,
         "jerk": jerk,
+        "offset": offset,
     }
     return obs, updated
 
@@ -156,11 +166,12 @@ def features(
     filters: Any,
     push: tuple[Any, Any],
     twist: Any,
+    jerk: Any,
 ) -> Any:
-    """What the network reads, (..., 32), of order one; `push`: estimate and target acceleration, m/s², (..., 3)."""
+    """What the network reads, (..., 35), of order one; `push`: estimate and target acceleration, m/s², (..., 3)."""
     return xp.concatenate(
         [
-            2.0 * to_body(R, xp.clip(pos_error, -MAX_POSITION_ERROR, MAX_POSITION_ERROR)),
+            4.0 * to_body(R, xp.clip(pos_error, -MAX_POSITION_ERROR, MAX_POSITION_ERROR)),
             to_body(R, xp.clip(vel_error, -MAX_VELOCITY_ERROR, MAX_VELOCITY_ERROR)),
             R[..., 2, :],
             heading[0],
@@ -169,6 +180,7 @@ def features(
             filters,
             PUSH_SCALE * to_body(R, push[0] - push[1]),
             0.03 * twist,
+            JERK_SCALE * to_body(R, jerk),
         ],
         -1,
     )

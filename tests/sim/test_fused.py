@@ -65,7 +65,7 @@ def test_torch_gradient_equals_finite_differences() -> None:
     noise = torch.randn(5, ob.NOISE_ROWS, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     nominal = nominal_of(VEHICLE)._replace()
     layers = network(2, torch.float64)
-    layers[0][:, 26:] = 0.0  # disturbance estimate: inputs 26 … 31
+    layers[0][:, 26:32] = 0.0  # disturbance estimate: inputs 26 … 31
 
     def value(parts: list[Tensor]) -> Tensor:
         return torch_rollout(carry, vehicles, noise, parts, nominal, 1.0)[0]

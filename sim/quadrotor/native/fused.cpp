@@ -7,26 +7,33 @@
 enum { NV = 2, GROUP = NV * LANES, CHUNK = 8, SAMPLES = CHUNK * GROUP };
 typedef vf group[NV];
 
+template <int K, int J, int JB, bool TANH>
+static void dense_block(const float* wt, const float* bias, const group* x, group* y, int j) {
+  group acc[JB];
+  for (int i = 0; i < JB; ++i) for (int v = 0; v < NV; ++v) acc[i][v] = splat(bias ? bias[j + i] : 0.0f);
+  for (int k = 0; k < K; ++k) {
+    const vf x0 = x[k][0], x1 = x[k][1];
+    const float* w = wt + k * J + j;
+#pragma GCC unroll 8
+    for (int i = 0; i < JB; ++i) { const vf s = splat(w[i]); acc[i][0] += s * x0; acc[i][1] += s * x1; }
+  }
+  for (int i = 0; i < JB; ++i) for (int v = 0; v < NV; ++v) y[j + i][v] = TANH ? vtanh(acc[i][v]) : acc[i][v];
+}
+
 template <int K, int J, bool TANH>
 static void dense(const float* wt, const float* bias, const group* x, group* y) {
-  // y[j] = Σ_k wt[k][j] x[k] (+ bias[j]); blocks of JB outputs stay in registers.
-  constexpr int JB = J % 8 == 0 ? 8 : 4;
-  for (int j = 0; j < J; j += JB) {
-    group acc[JB];
-    for (int i = 0; i < JB; ++i) for (int v = 0; v < NV; ++v) acc[i][v] = splat(bias ? bias[j + i] : 0.0f);
-    for (int k = 0; k < K; ++k) {
-      const vf x0 = x[k][0], x1 = x[k][1];
-      const float* w = wt + k * J + j;
-#pragma GCC unroll 8
-      for (int i = 0; i < JB; ++i) { const vf s = splat(w[i]); acc[i][0] += s * x0; acc[i][1] += s * x1; }
-    }
-    for (int i = 0; i < JB; ++i) for (int v = 0; v < NV; ++v) y[j + i][v] = TANH ? vtanh(acc[i][v]) : acc[i][v];
-  }
+  // y[j] = Σ_k wt[k][j] x[k] (+ bias[j]); blocks of eight outputs stay in registers, then what is left over.
+  for (int j = 0; j + 8 <= J; j += 8) dense_block<K, J, 8, TANH>(wt, bias, x, y, j);
+  if constexpr (J % 8 != 0) dense_block<K, J, J % 8, TANH>(wt, bias, x, y, J - J % 8);
 }
+
+// Inputs of a layer in whole vectors; what is beyond them is zero.
+constexpr int padded(int k) { return (k + LANES - 1) / LANES * LANES; }
 
 template <int K, int J>
 static void weight_gradient(float* dw, float* db, const float* xt, const float* dy, int steps) {
-  // dw[j][k] += Σ_s dy[j][s] x[s][k]; xt is (steps * GROUP, K), dy is (steps, J, GROUP).
+  // dw[j][k] += Σ_s dy[j][s] x[s][k]; xt is (steps * GROUP, K), dy is (steps, J, GROUP); K is padded, J a multiple of 4.
+  static_assert(K % LANES == 0 && J % 4 == 0, "sizes of layers");
   constexpr int KV = K / LANES, JB = 4;
   for (int j = 0; j < J; j += JB) {
     vf acc[JB][KV];
@@ -48,14 +55,15 @@ static void weight_gradient(float* dw, float* db, const float* xt, const float* 
 }
 
 template <int K>
-static void transpose(const group* x, float* xt) {  // (K, GROUP) → (GROUP, K)
+static void transpose(const group* x, float* xt) {  // (K, GROUP) → (GROUP, padded K)
   const float* p = (const float*)x;
-  for (int s0 = 0; s0 < GROUP; s0 += 16) for (int k = 0; k < K; ++k) for (int s = s0; s < s0 + 16; ++s) xt[s * K + k] = p[k * GROUP + s];
+  for (int s0 = 0; s0 < GROUP; s0 += 16)
+    for (int k = 0; k < K; ++k) for (int s = s0; s < s0 + 16; ++s) xt[s * padded(K) + k] = p[k * GROUP + s];
 }
 
 struct Tape { group carry[N_CARRY], obs[N_OBS], h1[N_H1], h2[N_H2], action[N_ACT]; };
 struct Chunk {
-  float obs[SAMPLES * N_OBS], h1[SAMPLES * N_H1], h2[SAMPLES * N_H2];
+  float obs[SAMPLES * padded(N_OBS)], h1[SAMPLES * N_H1], h2[SAMPLES * N_H2];
   group d1[CHUNK][N_H1], d2[CHUNK][N_H2], d3[CHUNK][N_ACT];
 };
 
@@ -136,7 +144,7 @@ static void backward_step(Adjoint& bar, const Tape& t, Chunk& chunk, int slot, c
   dense<N_H2, N_H1, false>(net.w2, nullptr, d2, d1);
   for (int j = 0; j < N_H1; ++j) for (int v = 0; v < NV; ++v) d1[j][v] *= 1.0f - t.h1[j][v] * t.h1[j][v];
   dense<N_H1, N_OBS, false>(net.w1, nullptr, d1, dobs);
-  transpose<N_OBS>(t.obs, chunk.obs + slot * GROUP * N_OBS);
+  transpose<N_OBS>(t.obs, chunk.obs + slot * GROUP * padded(N_OBS));
   transpose<N_H1>(t.h1, chunk.h1 + slot * GROUP * N_H1);
   transpose<N_H2>(t.h2, chunk.h2 + slot * GROUP * N_H2);
   for (int v = 0; v < NV; ++v) {
@@ -151,7 +159,7 @@ static void backward_step(Adjoint& bar, const Tape& t, Chunk& chunk, int slot, c
 }
 
 static void flush(const Chunk& chunk, int steps, const Grad& g) {
-  weight_gradient<N_OBS, N_H1>(g.w1, g.b1, chunk.obs, (const float*)chunk.d1, steps);
+  weight_gradient<padded(N_OBS), N_H1>(g.w1, g.b1, chunk.obs, (const float*)chunk.d1, steps);
   weight_gradient<N_H1, N_H2>(g.w2, g.b2, chunk.h1, (const float*)chunk.d2, steps);
   weight_gradient<N_H2, N_ACT>(g.w3, g.b3, chunk.h2, (const float*)chunk.d3, steps);
 }
@@ -172,9 +180,11 @@ extern "C" double loss_and_gradient(long n, long horizon, float decay, float* ca
   float* g = gradient;
   const long count = b3 + N_ACT - weights;
   memset(g, 0, sizeof(float) * count);
-  const Grad grad = {g, g + (b1 - weights), g + (w2 - weights), g + (b2 - weights), g + (w3 - weights), g + (b3 - weights)};
+  std::vector<float> first((size_t)N_H1 * padded(N_OBS));
+  const Grad grad = {first.data(), g + (b1 - weights), g + (w2 - weights), g + (b2 - weights), g + (w3 - weights), g + (b3 - weights)};
   Tape* tape = (Tape*)aligned_alloc(64, sizeof(Tape) * (horizon + 1));
   Chunk* chunk = (Chunk*)aligned_alloc(64, sizeof(Chunk));
+  memset((void*)chunk, 0, sizeof(Chunk));
   const float scale = 1.0f / (float)(n * horizon);
   double total = 0;
   for (long at = 0; at < n; at += GROUP) {
@@ -189,6 +199,7 @@ extern "C" double loss_and_gradient(long n, long horizon, float decay, float* ca
     }
     for (int r = 0; r < N_CARRY; ++r) for (int v = 0; v < NV; ++v) store(carry + r * n + at + v * LANES, tape[horizon].carry[r][v]);
   }
+  for (int j = 0; j < N_H1; ++j) memcpy(g + j * N_OBS, first.data() + j * padded(N_OBS), sizeof(float) * N_OBS);
   free(tape);
   free(chunk);
   return total * scale;
