@@ -41,10 +41,11 @@ def off_grasp(distance: Tensor, width: Tensor, around: float, wide: float) -> Te
     Args:
         distance: (N,) m from the middle of the fingers to that of the object. width: (N,) m between the fingers.
         around: m; nearer than this the fingers are beside the object and may close.
-        wide: m; farther away, what the fingers lack to this opening is added: closed ones would come to lie on the
-            object, where opening them changes nothing else.
+        wide: m; farther away, what the fingers lack to this opening is added three times: closed ones would come to lie
+            on the object, where opening them changes nothing else. Counted once, it is too little for the mean of a
+            policy to open where its noise does so often enough.
     """
-    return distance + torch.where(distance < around, 0.0, torch.clamp(wide - width, min=0))
+    return distance + 3.0 * torch.where(distance < around, 0.0, torch.clamp(wide - width, min=0))
 
 
 def band(value: Tensor, low: float, high: float, margin: float) -> Tensor:

@@ -169,7 +169,7 @@ def test_readiness_to_push_is_measured_to_a_strip_behind_the_object_and_from_els
 def test_fingers_that_are_not_around_the_object_should_be_open() -> None:
     distance, width = torch.tensor([0.1, 0.1, 0.03, 0.01, 0.01]), torch.tensor([0.08, 0.0, 0.04, 0.04, 0.08])
     off = terms.off_grasp(distance, width, 0.022, 0.07)
-    assert off.tolist() == pytest.approx([0.1, 0.17, 0.06, 0.01, 0.01])
+    assert off.tolist() == pytest.approx([0.1, 0.31, 0.12, 0.01, 0.01])
 
 
 def test_a_lost_object_and_too_much_force_end_the_episode() -> None:
