@@ -34,6 +34,8 @@ class OffPolicyConfig:
         n_step: rewards summed before bootstrapping; windows end where episodes end.
         polyak: rate of the target critics per update.
         policy_delay: critic updates per actor update.
+        learning_rate_end: what both learning rates are multiplied by at the end, reached along half a cosine; 1 leaves
+            them. At a constant rate the last policy is as good or bad as the moment at which training happens to end.
         weight_decay: of AdamW, so it is multiplied by the learning rate.
         max_grad_norm: gradient norms above are scaled down; 0 leaves them.
         heads: critics in the ensemble.
@@ -63,6 +65,7 @@ class OffPolicyConfig:
     polyak: float = 0.0
     actor_learning_rate: float = 0.0
     critic_learning_rate: float = 0.0
+    learning_rate_end: float = 1.0
     weight_decay: float = 0.1
     max_grad_norm: float = 0.0
     policy_delay: int = 2
@@ -98,7 +101,14 @@ class OffPolicyConfig:
             "n_step",
         ):
             require_range(name, getattr(self, name), 0, 10**9)
-        for name in ("gamma", "polyak", "actor_learning_rate", "critic_learning_rate", "weight_decay"):
+        for name in (
+            "gamma",
+            "polyak",
+            "actor_learning_rate",
+            "critic_learning_rate",
+            "weight_decay",
+            "learning_rate_end",
+        ):
             require_range(name, getattr(self, name), 0.0, 1.0)
         require_range("target_subset", self.target_subset, 0, self.heads)
         require_range("atoms", self.atoms, 2, 10_000)

@@ -10,6 +10,7 @@ Optional in the environment besides `BatchedEnv`:
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic
@@ -79,6 +80,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         """`steps_per_iteration` steps of all environments, each followed by its updates; metrics are averages."""
         if self.obs is None:
             self._begin(env)
+        self._set_learning_rates()
         seen: dict[str, list[Tensor]] = {}
         for _ in range(self.config.steps_per_iteration):
             self._transition(env)
@@ -93,6 +95,13 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         metrics = {name: torch.stack(values).mean().item() for name, values in seen.items()}
         metrics["reward/scale"] = self.reward_scale.factor.item()
         return self.meter.metrics() | self.step_log.metrics() | metrics
+
+    def _set_learning_rates(self) -> None:
+        c, (done, total) = self.config, self.progress
+        factor = c.learning_rate_end + (1.0 - c.learning_rate_end) * 0.5 * (1.0 + math.cos(math.pi * done / total))
+        for name, rate in (("actor", c.actor_learning_rate), ("q", c.critic_learning_rate)):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = factor * rate
 
     def _begin(self, env: BatchedEnv) -> None:
         self.obs = env.reset(self.seed)
