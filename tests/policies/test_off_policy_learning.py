@@ -135,6 +135,19 @@ def test_a_resumed_learner_goes_on_bit_for_bit(name):
     assert first.env_steps == second.env_steps == 5 * 20 * 16
 
 
+@pytest.mark.parametrize(("end", "expected"), [(1.0, [3e-3] * 4), (0.1, [3e-3, 2.604594e-3, 1.65e-3, 6.954058e-4])])
+def test_learning_rates_fall_along_half_a_cosine(end, expected):
+    """Over four iterations: before each, both rates belong to the share of the steps that are done."""
+    algorithm, env = learner("fast-sac", total_steps=4 * 20 * 16, learning_rate_end=end, updates_per_step=1)
+    seen = []
+    for _ in range(4):
+        algorithm.step(env)
+        rates = {algorithm.optimizers[name].param_groups[0]["lr"] for name in ("actor", "q")}
+        assert len(rates) == 1
+        seen += rates
+    assert seen == pytest.approx(expected)
+
+
 def test_a_replay_too_large_for_checkpoints_is_collected_anew():
     first, env = learner("fast-td3", checkpoint_replay_mb=0, warmup_steps=640)
     for _ in range(4):
