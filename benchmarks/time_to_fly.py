@@ -36,7 +36,7 @@ def report(name: str, cpu_seconds: float, steps: int, policy: Path | None, remar
         assert summary is not None
         text += (
             f"  survival {summary.survival.value:.3f} [{summary.survival.lower:.3f}, {summary.survival.upper:.3f}]"
-            f"  steady {100 * summary.steady_error.value:.1f} cm"
+            f"  steady {100 * summary.steady_error.value:.2f} cm"
         )
     print(text, flush=True)
 

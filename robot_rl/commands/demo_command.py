@@ -199,7 +199,7 @@ def _evaluate(demo: Demo) -> str:
     row.success, row.rmse, row.step = _share(hover.survival), _errors(hover, eight), f"{_call_time(demo.policy):.0f} µs"
     return (
         f"survival {_share(hover.survival)}, with 20 ms of delay {_share(delayed.survival)}; "
-        f"figure-eight RMSE {100 * eight.rmse.value:.1f} cm"
+        f"figure-eight RMSE {100 * eight.rmse.value:.2f} cm"
     )
 
 
@@ -210,7 +210,7 @@ def _summary(result: EvalResult) -> Summary:
 
 
 def _errors(hover: Summary, eight: Summary) -> str:
-    return f"{100 * hover.rmse.value:.1f} cm hover, {100 * eight.rmse.value:.1f} cm eight"
+    return f"{100 * hover.rmse.value:.2f} cm hover, {100 * eight.rmse.value:.2f} cm eight"
 
 
 def _share(interval: Any) -> str:
@@ -280,7 +280,7 @@ def _chip(demo: Demo) -> str:
     row = demo.row(ON_CHIP)
     row.success, row.rmse = f"{round(10 * hover.survival.value)} of 10", _errors(hover, eight)
     row.step = _instructions(demo.policy)
-    return f"{row.success} recoveries survived, figure-eight RMSE {100 * eight.rmse.value:.1f} cm"
+    return f"{row.success} recoveries survived, figure-eight RMSE {100 * eight.rmse.value:.2f} cm"
 
 
 def _instructions(policy: Path) -> str:

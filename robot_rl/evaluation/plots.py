@@ -112,7 +112,7 @@ def plot_figure_eight(results: Sequence[EvalResult], path: Path) -> Path:
                 axes[0].plot(position[:, k, 0], position[:, k, 1], color=colour, linewidth=0.9, alpha=0.6)
             cm = np.minimum(100 * result.distance, 1e4)
             low, median, high = np.percentile(cm, (5, 50, 95), axis=1)
-            rmse = f"{100 * result.summary.rmse.value:.1f} cm" if np.isfinite(result.summary.rmse.value) else "crash"
+            rmse = f"{100 * result.summary.rmse.value:.2f} cm" if np.isfinite(result.summary.rmse.value) else "crash"
             axes[1].plot(result.times, median, color=colour, label=f"{result.policy}, RMSE {rmse}")
             axes[1].fill_between(result.times, low, high, color=colour, alpha=0.15, linewidth=0)
         reference = results[0].sample.reference  # type: ignore[union-attr]
