@@ -82,10 +82,11 @@ def filter_action(xp: Any, memory: dict[str, Any], dt: Any) -> Any:
 
 
 def predict(xp: Any, R: Any, ang_vel: Any, rotor: Any, nominal: Nominal) -> tuple[Any, Any]:
-    """Linear (world, without gravity) and angular (body) acceleration of the nominal vehicle at `rotor` (..., 4)."""
+    """Linear (world, with gravity) and angular (body) acceleration of the nominal vehicle at `rotor` (..., 4)."""
     thrust = nominal.thrust0 + (nominal.thrust1 + nominal.thrust2 * rotor) * rotor
     t0, t1, t2, t3 = (thrust[..., i : i + 1] for i in range(4))
     lin = R[..., :, 2] * ((t0 + t1 + t2 + t3) / nominal.mass)
+    lin = xp.concatenate([lin[..., 0:2], lin[..., 2:3] - eq.GRAVITY], -1)
     wx, wy, wz = (ang_vel[..., i : i + 1] for i in range(3))
     torque_x, torque_y = nominal.arm * (t2 + t3 - t0 - t1), nominal.arm * (t1 + t2 - t0 - t3)
     torque_z = nominal.torque_ratio * (t1 + t3 - t0 - t2)
@@ -128,17 +129,13 @@ def observe(
     """
     filters = filter_action(xp, memory, dt)
     lin, ang = predict(xp, R, ang_vel, 0.5 + 0.5 * filters[..., 8:12], nominal)
-    gravity = xp.concatenate([lin[..., 0:2], lin[..., 2:3] - eq.GRAVITY], -1)
     started = memory["started"]
     keep, gain = 1 - 2 * OBSERVER_RATE * dt, OBSERVER_RATE * OBSERVER_RATE * dt
-    v_error = started * (vel_error - memory["lin_vel"] - dt * (gravity + memory["push"] - target_acc))
+    v_error = started * (vel_error - memory["lin_vel"] - dt * (lin + memory["push"] - target_acc))
     w_error = started * (ang_vel - memory["ang_vel"] - dt * (ang + memory["twist"]))
     push = xp.clip(memory["push"] + gain * v_error, -MAX_PUSH, MAX_PUSH)
     twist = xp.clip(memory["twist"] + gain * w_error, -MAX_TWIST, MAX_TWIST)
-    change = started * xp.clip((target_acc - memory["target_acc"]) / dt, -MAX_JERK, MAX_JERK)
-    jerk = memory["jerk"] + (1 - xp.exp(-dt / JERK_TAU)) * (change - memory["jerk"])
-    missed = xp.clip(pos_error + INTEGRAL_LEAD * vel_error, -MAX_INTEGRATED, MAX_INTEGRATED)
-    offset = xp.clip(memory["offset"] + dt * INTEGRAL_RATE * missed, -MAX_OFFSET, MAX_OFFSET)
+    jerk = differentiated(xp, memory, target_acc, dt)
     seen, ahead = pos_error + memory["offset"], target_acc + LEAD * jerk
     obs = features(xp, seen, R, vel_error, ang_vel, heading, filters, (push, ahead), twist, jerk)
     updated = {
@@ -151,9 +148,21 @@ def observe(
         "started": started * 0 + 1,
         "target_acc": target_acc,
         "jerk": jerk,
-        "offset": offset,
+        "offset": integrated(xp, memory["offset"], pos_error, vel_error, dt),
     }
     return obs, updated
+
+
+def differentiated(xp: Any, memory: dict[str, Any], target_acc: Any, dt: Any) -> Any:
+    """The target's jerk (..., 3) m/s³, smoothed, after an acceleration (..., 3) m/s²."""
+    change = memory["started"] * xp.clip((target_acc - memory["target_acc"]) / dt, -MAX_JERK, MAX_JERK)
+    return memory["jerk"] + (1 - xp.exp(-dt / JERK_TAU)) * (change - memory["jerk"])
+
+
+def integrated(xp: Any, offset: Any, pos_error: Any, vel_error: Any, dt: Any) -> Any:
+    """The offset (..., 3) m after `dt` s of these errors (..., 3) in m and m/s."""
+    missed = xp.clip(pos_error + INTEGRAL_LEAD * vel_error, -MAX_INTEGRATED, MAX_INTEGRATED)
+    return xp.clip(offset + dt * INTEGRAL_RATE * missed, -MAX_OFFSET, MAX_OFFSET)
 
 
 def features(

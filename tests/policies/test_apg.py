@@ -69,7 +69,7 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_policy_is_the_network_that_was_flown() -> None:
     algorithm, _ = learnt(0, 2)
-    obs = torch.randn(7, 32, generator=torch.Generator().manual_seed(0))
+    obs = torch.randn(7, AnalyticFlight.obs_dim, generator=torch.Generator().manual_seed(0))
     w1, b1, w2, b2, w3, b3 = algorithm.layers()
     expected = torch.tanh(torch.tanh(torch.tanh(obs @ w1.T + b1) @ w2.T + b2) @ w3.T + b3)
     torch.testing.assert_close(algorithm.policy()(obs), expected)
@@ -78,7 +78,7 @@ def test_policy_is_the_network_that_was_flown() -> None:
 def test_untrained_policy_hovers_in_thrust() -> None:
     """Zero observation gives each rotor its hover speed, whatever the mixing."""
     algorithm = Apg(flight(), SMALL, 0)
-    action = algorithm.policy()(torch.zeros(1, 32))
+    action = algorithm.policy()(torch.zeros(1, AnalyticFlight.obs_dim))
     torch.testing.assert_close(
         0.5 + 0.5 * action, torch.full((1, 4), ROBOT.parameters().hover_rotor), rtol=1e-5, atol=1e-5
     )
