@@ -1,0 +1,74 @@
+"""`robot-rl data`: look at, check and join files of recorded episodes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+HELP = "look at, check and join files of recorded episodes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    info = verbs.add_parser("info", help="how many episodes, how long, how good, of what")
+    info.add_argument("file", type=Path)
+    info.add_argument("--json", action="store_true", help="as JSON on standard output")
+    check = verbs.add_parser("check", help="every check sum, shape and number; status 1 where something is wrong")
+    check.add_argument("file", type=Path, nargs="+")
+    merge = verbs.add_parser("merge", help="one new file with the episodes of several")
+    merge.add_argument("file", type=Path, nargs="+")
+    merge.add_argument("-o", "--output", type=Path, required=True)
+    merge.add_argument("--skip-damaged", action="store_true", help="leave out what is damaged, and say so")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    return {"info": _info, "check": _check, "merge": _merge}[arguments.what](arguments)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from robot_rl.data.tools import info
+
+    found = info(arguments.file)
+    if arguments.json:
+        print(json.dumps(asdict(found), indent=1))
+        return 0
+    print(f"{arguments.file}: {found.episodes} episodes, {found.steps} steps, {found.seconds:.1f} s at "
+          f"{1 / found.control_dt:g} Hz, {found.megabytes:.1f} MB")  # fmt: skip
+    print(f"  length {found.shortest} to {found.longest} steps, mean {found.mean_steps:.1f}")
+    if found.judged:
+        print(f"  success {found.successes} of {found.judged} judged")
+    if found.returns is not None:
+        print(f"  return, mean {found.returns:.3f}")
+    if found.interventions is not None:
+        print(f"  a person acted in {100 * found.interventions:.1f} % of the steps")
+    for name, value in (("task", found.task), ("robot", found.robot), *sorted(found.facts.items())):
+        if value != "":
+            print(f"  {name}: {value}")
+    for name, text in found.features.items():
+        print(f"    {name:24} {text}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from robot_rl.data.tools import check
+
+    wrong = 0
+    for path in arguments.file:
+        found = check(path)
+        wrong += len(found)
+        print(f"{path}: {'sound' if not found else f'{len(found)} faults'}")
+        for text in found:
+            print(f"  {text}")
+    return 1 if wrong else 0
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from robot_rl.data.tools import merge
+
+    count, left_out = merge(arguments.file, arguments.output, arguments.skip_damaged)
+    print(f"wrote {arguments.output}: {count} episodes of {len(arguments.file)} files")
+    for text in left_out:
+        print(f"  left out: {text}")
+    return 0
