@@ -107,6 +107,10 @@ def joined() -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or current_ranks().count > 1:
         yield current_ranks()
         return
+    # Imported within the group (torch's compiler does), this keeps the group alive as default argument of its functions:
+    # the group's threads would outlive the interpreter and, now and then, abort the process.
+    import torch.distributed.nn
+
     # gloo moves what is on the CPU (states, stop requests), nccl what is on GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:

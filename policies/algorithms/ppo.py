@@ -27,6 +27,7 @@ from robot_rl.policies.networks import activation
 from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.recurrent import PolicyNetwork, deployed_actor
 from robot_rl.policies.rollout_storage import Minibatches, Pieces, Rollout, kept
+from robot_rl.policies.schedules import half_cosine
 from robot_rl.policies.symmetry import ACTION, symmetry_of
 from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv
@@ -52,6 +53,11 @@ class PpoConfig:
         epochs, minibatches: passes over a rollout and parts of each pass.
         learning_rate: initial; with desired_kl > 0 it adapts within [min_learning_rate, max_learning_rate].
         desired_kl: KL above twice this divides the learning rate by 1.5, below half multiplies; 0 keeps it fixed.
+        learning_rate_end: what the learning rate is multiplied by at the end, reached along half a cosine over the last
+            `learning_rate_fall` of the training; where desired_kl adapts it, its square falls on desired_kl (small
+            steps diverge with the square of their length). 1 leaves it. At a constant rate the last policy is as good
+            or bad as the moment at which training happens to end.
+        learning_rate_fall: share of the training in which it falls, above 0 to 1.
         lam: λ of generalised advantage estimation.
         clip: ε of the surrogate and, with clip_value, of the value function.
         init_std: initial standard deviation of the actions.
@@ -74,6 +80,8 @@ class PpoConfig:
     min_learning_rate: float = 1e-5
     max_learning_rate: float = 1e-2
     desired_kl: float = 0.01
+    learning_rate_end: float = 1.0
+    learning_rate_fall: float = 0.2
     gamma: float = 0.99
     lam: float = 0.95
     clip: float = 0.2
@@ -98,8 +106,9 @@ class PpoConfig:
         for name in ("num_envs", "steps_per_env", "iterations", "epochs", "minibatches"):
             require_range(name, getattr(self, name), 1, 10**9)
         require_range("minibatches", self.minibatches, 1, self.num_envs * self.steps_per_env // 2)
-        for name in ("gamma", "lam", "clip", "learning_rate", "desired_kl"):
+        for name in ("gamma", "lam", "clip", "learning_rate", "desired_kl", "learning_rate_end"):
             require_range(name, getattr(self, name), 0.0, 1.0)
+        require_range("learning_rate_fall", self.learning_rate_fall, 1e-3, 1.0)
         require_range("init_std", self.init_std, 1e-6, 1e3)
         require_range("gru", self.gru, 0, 1e6)
         require_range("minibatches", self.minibatches, 1, self.num_envs if self.gru else 10**9)
@@ -330,9 +339,13 @@ class Ppo:
     def _adapt_learning_rate(self, kl: Tensor) -> None:
         """On the device: the host need not wait for the divergence."""
         c, lr = self.config, self.learning_rate
+        fall = half_cosine(self.progress, c.learning_rate_end, start=1.0 - c.learning_rate_fall)
         if c.desired_kl > 0.0:
-            factor = torch.where(kl > 2.0 * c.desired_kl, 1 / 1.5, torch.where(kl < 0.5 * c.desired_kl, 1.5, 1.0))
+            desired = c.desired_kl * fall**2
+            factor = torch.where(kl > 2.0 * desired, 1 / 1.5, torch.where(kl < 0.5 * desired, 1.5, 1.0))
             lr.mul_(factor).clamp_(c.min_learning_rate, c.max_learning_rate)
+        else:
+            lr.fill_(c.learning_rate * fall)
 
     def policy(self) -> nn.Module:
         """The deterministic part: obs (N, n) → μ(normalised obs) clipped to [−1, 1]; with a GRU, its state too."""

@@ -10,7 +10,6 @@ Optional in the environment besides `BatchedEnv`:
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic
@@ -27,6 +26,7 @@ from robot_rl.policies.off_policy.ensemble import CriticEnsemble
 from robot_rl.policies.off_policy.replay import Batch, RingReplay
 from robot_rl.policies.off_policy.reward_scale import RewardScale
 from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, ValueHead
+from robot_rl.policies.schedules import half_cosine
 from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv
 
@@ -97,8 +97,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         return self.meter.metrics() | self.step_log.metrics() | metrics
 
     def _set_learning_rates(self) -> None:
-        c, (done, total) = self.config, self.progress
-        factor = c.learning_rate_end + (1.0 - c.learning_rate_end) * 0.5 * (1.0 + math.cos(math.pi * done / total))
+        c = self.config
+        factor = half_cosine(self.progress, c.learning_rate_end)
         for name, rate in (("actor", c.actor_learning_rate), ("q", c.critic_learning_rate)):
             for group in self.optimizers[name].param_groups:
                 group["lr"] = factor * rate

@@ -74,6 +74,13 @@ def test_processes_see_different_worlds_and_hold_the_same_networks(folder):
     assert torch.equal(flat(first["modules"]), flat(second["modules"]))
 
 
+def test_nothing_of_the_group_is_left_when_they_part(folder):
+    """A thread of the group that outlives the interpreter aborts the process, now and then."""
+    for rank in (0, 1):
+        names = torch.load(folder / f"threads-{rank}.pt")
+        assert names and not [name for name in names if "gloo" in name]
+
+
 def test_one_process_can_deploy_but_not_continue_what_two_have_trained(folder, tmp_path):
     from fakes import PointMass
 

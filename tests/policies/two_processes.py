@@ -64,6 +64,8 @@ def main(folder: Path) -> None:
         whole = run("ppo", folder / "whole")
         for name, done in (("resumed", result), ("whole", whole)):
             torch.save(done.algorithm.state_dict(), folder / f"{name}-{ranks.rank}.pt")
+    names = {comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")}
+    torch.save(names, folder / f"threads-{ranks.rank}.pt")
 
 
 def stop_early(iterations: int | None) -> None:
