@@ -8,6 +8,7 @@ folder; its checkpoints hold the state of every process (`shared_run_folder.py`)
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -107,9 +108,9 @@ def joined() -> Iterator[Ranks]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or current_ranks().count > 1:
         yield current_ranks()
         return
-    # Imported within the group (torch's compiler does), this keeps the group alive as default argument of its functions:
-    # the group's threads would outlive the interpreter and, now and then, abort the process.
-    import torch.distributed.nn
+    # Imported within the group (torch's compiler does so), this module keeps the group alive as default argument of its
+    # functions: the group's threads would outlive the interpreter and, now and then, abort the process.
+    importlib.import_module("torch.distributed.nn")
 
     # gloo moves what is on the CPU (states, stop requests), nccl what is on GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

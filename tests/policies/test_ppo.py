@@ -124,6 +124,20 @@ def test_the_learning_rate_follows_the_divergence_within_its_bounds():
         assert learned.learning_rate.item() == pytest.approx(bound)
 
 
+@pytest.mark.parametrize(("iteration", "fall"), [(0, 1.0), (12, 1.0), (16, 0.55), (20, 0.1)])
+def test_the_learning_rate_falls_along_half_a_cosine(iteration, fall):
+    """Over the last eight of twenty iterations; where the divergence leads it, the desired one falls with the square."""
+    changes = {"iterations": 20, "learning_rate_end": 0.1, "learning_rate_fall": 0.4, "learning_rate": 1e-3}
+    fixed, _ = learner(desired_kl=0.0, **changes)
+    led, _ = learner(desired_kl=0.01, **changes)
+    fixed.iteration = led.iteration = iteration
+    fixed._adapt_learning_rate(torch.tensor(0.0))
+    assert fixed.learning_rate.item() == pytest.approx(1e-3 * fall)
+    for share, factor in ((1.9, 1.0), (2.1, 1 / 1.5), (0.4, 1.0)):
+        led._adapt_learning_rate(torch.tensor(share * 0.01 * fall**2))
+        assert led.learning_rate.item() == pytest.approx(1e-3 * factor)
+
+
 def test_the_first_minibatch_starts_from_ratio_one():
     """Collected and recomputed likelihoods agree, normaliser included; so nothing is clipped and the KL is 0."""
     learned, env = learner(epochs=1, minibatches=1, desired_kl=0.0)
