@@ -126,7 +126,7 @@ def test_the_learning_rate_follows_the_divergence_within_its_bounds():
 
 @pytest.mark.parametrize(("iteration", "fall"), [(0, 1.0), (12, 1.0), (16, 0.55), (20, 0.1)])
 def test_the_learning_rate_falls_along_half_a_cosine(iteration, fall):
-    """Over the last eight of twenty iterations; where the divergence leads it, the desired one falls with the square."""
+    """Over the last eight of twenty iterations; where divergence leads it, the desired one falls with the square."""
     changes = {"iterations": 20, "learning_rate_end": 0.1, "learning_rate_fall": 0.4, "learning_rate": 1e-3}
     fixed, _ = learner(desired_kl=0.0, **changes)
     led, _ = learner(desired_kl=0.01, **changes)
