@@ -65,7 +65,7 @@ class KinematicChain(nn.Module):
         limited = model.jnt_limited[ids].astype(bool)
         self.joints = tuple(model.joint(i).name for i in ids)
         for name, value in (
-            ("terms", np.stack(terms, axis=1)),  # (4 functions, J, 4, 4)
+            ("terms", np.stack(terms).reshape(-1, 4, 16)),  # (J, 4 functions, 4 · 4)
             ("axes", model.jnt_axis[ids][..., None]),  # (J, 3, 1)
             ("anchors", model.jnt_pos[ids][..., None]),  # (J, 3, 1)
             ("end", end),
@@ -77,11 +77,11 @@ class KinematicChain(nn.Module):
 
     def frames(self, q: Tensor) -> Tensor:
         """(N, J, 4, 4): the pose behind every joint of the chain, as seen from the root."""
-        c, s, x = torch.cos(q)[..., None, None], torch.sin(q)[..., None, None], q[..., None, None]
-        steps = self.terms[0] + self.terms[1] * c + self.terms[2] * s + self.terms[3] * x
-        poses = [steps[:, 0]]
+        functions = torch.stack([torch.ones_like(q), torch.cos(q), torch.sin(q), q], dim=-1).transpose(0, 1)
+        steps = (functions @ self.terms).reshape(len(self.joints), -1, 4, 4)
+        poses = [steps[0]]
         for j in range(1, len(self.joints)):
-            poses.append(poses[-1] @ steps[:, j])
+            poses.append(poses[-1] @ steps[j])
         return torch.stack(poses, dim=1)
 
     def forward(self, q: Tensor) -> tuple[Tensor, Tensor]:

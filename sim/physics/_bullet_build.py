@@ -8,16 +8,25 @@ frames are MuJoCo's, so masses, inertias and joint positions are those of the mo
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from robot_rl.errors import ConfigError
 
 _GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
+_SLIPPERY = 1e-6  # friction below counts as this much
+_ASIDE = 1e-3  # weight of a pair of shapes of which none is free
 _SHAPES = (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_SPHERE, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_BOX)
+
+
+Frictions = dict[tuple[int, int], float]
+"""By (body, −1) for a moving body, by (0, geom) for an immovable geom."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +74,35 @@ def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> list[Link]
         fixedTimeStep=float(model.opt.timestep), numSolverIterations=200, numSubSteps=0, solverResidualThreshold=0.0,
         deterministicOverlappingPairs=1, enableConeFriction=1, restitutionVelocityThreshold=10.0,
     )  # fmt: skip
-    members = [(-1, geom, body) for geom, body in _statics(client, model, data)]
+    friction = _frictions(model)
+    members = [(-1, geom, body) for geom, body in _statics(client, model, data, friction)]
     links: list[Link] = []
     for body in range(1, model.nbody):
         if model.body_weldid[body] != 0 and model.body_weldid[model.body_parentid[body]] == 0:
             links += _tree(client, model, data, body)
     for link in links:
-        _dynamics(client, model, link)
+        _dynamics(client, model, link, friction.get((link.body, -1), 1.0))
     _collisions(client, model, links, members)
     return links
 
 
-def _statics(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> list[tuple[int, int]]:
+def _statics(client: Any, model: mujoco.MjModel, data: mujoco.MjData, friction: Frictions) -> list[tuple[int, int]]:
     """(geom, unique) of every immovable colliding geom."""
     made: list[tuple[int, int]] = []
     for geom in range(model.ngeom):
-        if model.body_weldid[model.geom_bodyid[geom]] == 0 and _collides(model, geom):
+        if not _moves(model, geom) and _collides(model, geom):
             quat = np.zeros(4)
             mujoco.mju_mat2Quat(quat, data.geom_xmat[geom])
             shape = client.createCollisionShape(**_shape(client, model, geom))
             unique = client.createMultiBody(0.0, shape, -1, data.geom_xpos[geom].tolist(), _xyzw(quat))
-            client.changeDynamics(unique, -1, lateralFriction=_static_friction(model, geom), restitution=0.0)
+            client.changeDynamics(unique, -1, lateralFriction=friction[(0, geom)], restitution=0.0)
             made.append((geom, unique))
     return made
 
 
 def _tree(client: Any, model: mujoco.MjModel, data: mujoco.MjData, root: int) -> list[Link]:
     bodies = [b for b in range(root, model.nbody) if _below(model, b, root)]
-    free = _joint(model, root) >= 0 and model.jnt_type[_joint(model, root)] == _JOINT.mjJNT_FREE
+    free = _is_free(model, root)
     parent = int(model.body_parentid[root])
     base: dict[str, Any] = {
         "baseMass": 0.0, "basePosition": data.xpos[parent].tolist(), "baseOrientation": _xyzw(data.xquat[parent]),
@@ -138,11 +148,10 @@ def _place(model: mujoco.MjModel, body: int, base: int) -> list[float]:
     return (model.body_pos[body] + rotated - shift).tolist()
 
 
-def _dynamics(client: Any, model: mujoco.MjModel, link: Link) -> None:
-    friction = _moving_friction(model, link.body)
+def _dynamics(client: Any, model: mujoco.MjModel, link: Link, friction: float) -> None:
     client.changeDynamics(
         link.unique, link.index, mass=float(model.body_mass[link.body]),
-        localInertiaDiagonal=model.body_inertia[link.body].tolist(), lateralFriction=friction**0.5,
+        localInertiaDiagonal=model.body_inertia[link.body].tolist(), lateralFriction=friction,
         rollingFriction=0.0, spinningFriction=0.0, restitution=0.0, jointDamping=0.0,
     )  # fmt: skip
     if link.index < 0 or link.joint < 0:
@@ -179,39 +188,48 @@ def _may_touch(model: mujoco.MjModel, first: list[int], second: list[int]) -> bo
     return any(kind[g] & partner[h] or kind[h] & partner[g] for g in first for h in second)
 
 
-def _static_friction(model: mujoco.MjModel, geom: int) -> float:
-    """Bullet multiplies two coefficients, MuJoCo takes the larger, or that of the geom with priority.
+def _frictions(model: mujoco.MjModel) -> Frictions:
+    """Bullet's coefficient of every colliding shape.
 
-    So each shape gets its root. Where all static geoms have priority, all moving shapes get the same, so that what
-    decides in MuJoCo decides here for whatever touches them.
+    MuJoCo takes the larger of two coefficients, or that of the geom with priority; Bullet multiplies two. The products
+    that come closest in proportion are a least-squares problem in logarithms, in which what touches a free body counts
+    most: a fingertip must hold the cube as it does in MuJoCo, rather than another fingertip.
     """
-    own, moving = float(model.geom_friction[geom, 0]), _moving(model)
-    if not moving:
-        return own**0.5
-    usual = _usual_friction(model)
-    return (own if _static_decides(model) else max(own, usual)) / usual**0.5
+    moving = {
+        (b, -1): [g for g in _geoms(model, b) if _collides(model, g)]
+        for b in range(model.nbody)
+        if model.body_weldid[b]
+    }
+    static = {(0, g): [g] for g in range(model.ngeom) if not _moves(model, g) and _collides(model, g)}
+    shapes = {key: geoms for key, geoms in (moving | static).items() if geoms}
+    pairs, wanted, weights = list[NDArray[np.float64]](), list[float](), list[float]()
+    for (i, a), (j, b) in itertools.combinations(enumerate(shapes), 2):
+        if (a[1] < 0 or b[1] < 0) and _may_touch(model, shapes[a], shapes[b]):
+            pairs.append(np.isin(np.arange(len(shapes)), (i, j)).astype(float))
+            wanted.append(math.log(max(_pair_friction(model, shapes[a], shapes[b]), _SLIPPERY)))
+            weights.append(1.0 if any(_is_free(model, body) for body, _ in (a, b)) else _ASIDE)
+    if not pairs:
+        return dict.fromkeys(shapes, 1.0)
+    weight = np.array(weights)
+    solved = np.linalg.lstsq(np.array(pairs) * weight[:, None], np.array(wanted) * weight, rcond=None)[0]
+    return {shape: math.exp(x) for shape, x in zip(shapes, solved, strict=True)}
 
 
-def _moving_friction(model: mujoco.MjModel, body: int) -> float:
-    """The coefficient whose root a moving body gets."""
-    geoms = [g for g in _geoms(model, body) if _collides(model, g)]
-    if not geoms:
-        return 1.0
-    return _usual_friction(model) if _static_decides(model) else float(model.geom_friction[geoms, 0].max())
+def _moves(model: mujoco.MjModel, geom: int) -> bool:
+    return bool(model.body_weldid[model.geom_bodyid[geom]])
 
 
-def _moving(model: mujoco.MjModel) -> list[int]:
-    return [g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] != 0 and _collides(model, g)]
+def _is_free(model: mujoco.MjModel, body: int) -> bool:
+    joint = _joint(model, body)
+    return joint >= 0 and model.jnt_type[joint] == _JOINT.mjJNT_FREE
 
 
-def _usual_friction(model: mujoco.MjModel) -> float:
-    return float(np.median(model.geom_friction[_moving(model), 0]))
-
-
-def _static_decides(model: mujoco.MjModel) -> bool:
-    """Whether each static geom has priority over each moving one."""
-    static = [g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0 and _collides(model, g)]
-    return bool(static) and model.geom_priority[static].min() > model.geom_priority[_moving(model)].max()
+def _pair_friction(model: mujoco.MjModel, first: list[int], second: list[int]) -> float:
+    """MuJoCo's sliding friction between two shapes; a shape of several geoms counts with its roughest."""
+    (p, mu), (q, nu) = (
+        max((int(model.geom_priority[g]), float(model.geom_friction[g, 0])) for g in geoms) for geoms in (first, second)
+    )
+    return max(mu, nu) if p == q else mu if p > q else nu
 
 
 def _compound(client: Any, model: mujoco.MjModel, body: int, anchor: np.ndarray) -> int:

@@ -71,6 +71,28 @@ def test_a_box_falls_and_lies_still() -> None:
         assert force == pytest.approx([0.0, 0.0, -9.81], abs=0.1)  # of the box on the floor
 
 
+@pytest.mark.parametrize(
+    ("floor", "expected"), [('friction="0.4"', [0.4, 0.4, 0.9]), ('friction="0.3" priority="1"', [0.3] * 3)]
+)
+def test_slabs_of_different_roughness_slide_alike(floor: str, expected: list[float]) -> None:
+    """The larger coefficient of two counts, or that of the geom with priority; launched at 2 m/s, seen after 0.2 s."""
+    slab = (
+        '<body pos="0 {} 0.02"><freejoint/><geom type="box" size="0.1 0.1 0.02" friction="{}" conaffinity="0"/></body>'
+    )
+    slabs = "".join(slab.format(y, mu) for y, mu in ((-1, 0.1), (0, 0.4), (1, 0.9)))
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><worldbody><geom type="plane" size="0 0 1" {floor}/>{slabs}</worldbody></mujoco>'
+    )
+    qvel = torch.zeros(1, model.nv)
+    qvel[:, ::6] = 2.0
+    pair = both(model, torch.tensor(model.qpos0[None], dtype=torch.float32), qvel)
+    for p in pair:
+        for _ in range(100):
+            p.step(torch.zeros(1, 0))
+        slowed = (2.0 - p.qvel[0, ::6]) / (9.81 * 0.2)
+        assert slowed.tolist() == pytest.approx(expected, rel=0.1)
+
+
 def test_a_quadruped_falls_alike_and_stands_nearly_alike() -> None:
     """Measured: 3e-9 after 0.24 s in the air; after landing (1 s) 2 mm in height and 0.02 rad in the joints."""
     model = quadruped()
