@@ -25,7 +25,7 @@ from robot_rl.data.store import EpisodeStore
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 _WRITTEN_FOR = "0.5.4"  # the first version that reads `jpeg_encoding`
 _STEP = {"rewards": "reward"}
-_ENDS = ("terminations", "truncations", OWN)
+_ENDS = ("terminations", "truncations", "infos/success", OWN)
 
 
 @contextmanager
