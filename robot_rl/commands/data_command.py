@@ -1,4 +1,4 @@
-"""`robot-rl data`: look at, check and join files of recorded episodes."""
+"""`robot-rl data`: look at, check, join and convert files of recorded episodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-HELP = "look at, check and join files of recorded episodes"
+from robot_rl.commands.data_convert import convert_arguments, export_main, import_main
+
+HELP = "look at, check, join and convert files of recorded episodes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     merge.add_argument("file", type=Path, nargs="+")
     merge.add_argument("-o", "--output", type=Path, required=True)
     merge.add_argument("--skip-damaged", action="store_true", help="leave out what is damaged, and say so")
+    convert_arguments(verbs)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    return {"info": _info, "check": _check, "merge": _merge}[arguments.what](arguments)
+    verbs = {"info": _info, "check": _check, "merge": _merge, "import": import_main, "export": export_main}
+    return verbs[arguments.what](arguments)
 
 
 def _info(arguments: argparse.Namespace) -> int:

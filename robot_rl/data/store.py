@@ -48,7 +48,7 @@ class EpisodeStore:
         self._frames: list[tuple[int, int, int]] = []  # start of the payload, length, CRC-32
         try:
             self._end = self._scan()
-            self.spec = _spec_from(json.loads(self._payload(0)))
+            self.spec = spec_from_json(json.loads(self._payload(0)))
         except (DataError, OSError, ValueError, TypeError, KeyError) as error:
             file.close()
             if isinstance(error, (DataError, OSError)):
@@ -73,7 +73,7 @@ class EpisodeStore:
             raise DataError(f"'{path}' cannot be written: {error.strerror}") from error
         _lock(file, path)
         try:
-            _write(file, 0, MAGIC + _framed(json.dumps(_spec_to(spec)).encode()))
+            _write(file, 0, MAGIC + _framed(json.dumps(spec_to_json(spec)).encode()))
         except OSError as error:
             file.close()
             path.unlink(missing_ok=True)
@@ -257,13 +257,15 @@ def _packed(episode: Episode) -> bytes:
     return struct.pack("<I", len(text)) + text + b"".join(blobs)
 
 
-def _spec_to(spec: DataSpec) -> dict[str, Any]:
+def spec_to_json(spec: DataSpec) -> dict[str, Any]:
+    """A spec as plain values, for JSON; `spec_from_json` makes it a spec again."""
     features = {name: asdict(feature) for name, feature in spec.features.items()}
     return {"control_dt": spec.control_dt, "task": spec.task, "robot": spec.robot, "facts": dict(spec.facts),
             "features": features}  # fmt: skip
 
 
-def _spec_from(data: Mapping[str, Any]) -> DataSpec:
+def spec_from_json(data: Mapping[str, Any]) -> DataSpec:
+    """The inverse of `spec_to_json`. Raises KeyError, TypeError or DataError where it is not such a thing."""
     features = {
         name: Feature(f["dtype"], tuple(f["shape"]), f["unit"], tuple(f["names"]))
         for name, f in data["features"].items()

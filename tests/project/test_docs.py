@@ -50,7 +50,7 @@ def test_files_that_are_named_exist(path: Path) -> None:
 
 
 # Files that a user or a command makes, named as such in the documents.
-WRITTEN_BY_USERS = {"my_robot.py", "run.json", "report.json", "policy.json"}
+WRITTEN_BY_USERS = {"my_robot.py", "run.json", "report.json", "policy.json", "meta/robot_rl.json"}
 
 
 def test_make_targets_exist() -> None:

@@ -31,7 +31,7 @@ def console_scripts() -> dict[str, str]:
 
 
 def test_the_extras_are_those_of_the_documentation() -> None:
-    assert set(EXTRAS) == {"sim", "gpu", "train", "view", "ros", "hardware", "dev", "peers"}
+    assert set(EXTRAS) == {"sim", "gpu", "train", "view", "data", "ros", "hardware", "dev", "peers"}
 
 
 @pytest.mark.parametrize("extra", ["", "ros", "hardware"])
