@@ -33,13 +33,8 @@ from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv
 
 METRICS: tuple[str, ...] = (
-    "loss/surrogate",
-    "loss/value",
-    "loss/mirror",
-    "policy/entropy",
-    "policy/kl",
-    "policy/clipped",
-)
+    "loss/surrogate", "loss/value", "loss/mirror", "policy/entropy", "policy/kl", "policy/clipped",
+)  # fmt: skip
 """What a minibatch tells, in this order."""
 
 
@@ -53,10 +48,8 @@ class PpoConfig:
         epochs, minibatches: passes over a rollout and parts of each pass.
         learning_rate: initial; with desired_kl > 0 it adapts within [min_learning_rate, max_learning_rate].
         desired_kl: KL above twice this divides the learning rate by 1.5, below half multiplies; 0 keeps it fixed.
-        learning_rate_end: what the learning rate is multiplied by at the end, reached along half a cosine over the last
-            `learning_rate_fall` of the training; where desired_kl adapts it, its square falls on desired_kl (small
-            steps diverge with the square of their length). 1 leaves it. At a constant rate the last policy is as good
-            or bad as the moment at which training happens to end.
+        learning_rate_end: factor reached at the end, along half a cosine: on a fixed learning rate, or its square on
+            desired_kl, which the adaptive one follows (small steps diverge with the square of their length); 1: none.
         learning_rate_fall: share of the training in which it falls, above 0 to 1.
         lam: λ of generalised advantage estimation.
         clip: ε of the surrogate and, with clip_value, of the value function.
@@ -149,9 +142,8 @@ class Ppo:
         c = self.config = config
         if env.num_envs != c.num_envs:
             raise ConfigError(f"num_envs = {c.num_envs}, but the environment has {env.num_envs}")
-        for name in (c.actor_group, c.critic_group):
-            if name not in env.obs_dims:
-                raise UnknownName("observation group", name, env.obs_dims)
+        for missing in {c.actor_group, c.critic_group} - set(env.obs_dims):
+            raise UnknownName("observation group", missing, env.obs_dims)
         self.ranks, self.device = current_ranks(), torch.device(env.device)
         self.seed = self.ranks.seed(seed)
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
@@ -165,11 +157,8 @@ class Ppo:
         self.log_std = nn.Parameter(torch.full((a,), math.log(c.init_std), device=self.device))
         self.actor_norm, self.critic_norm = RunningNormalizer(n), RunningNormalizer(m)
         self.modules = {
-            "actor": self.actor,
-            "critic": self.critic,
-            "actor_norm": self.actor_norm,
-            "critic_norm": self.critic_norm,
-        }
+            "actor": self.actor, "critic": self.critic, "actor_norm": self.actor_norm, "critic_norm": self.critic_norm,
+        }  # fmt: skip
         for module in self.modules.values():
             module.to(self.device)
         self.actor_parameters = [*self.actor.parameters(), self.log_std]
