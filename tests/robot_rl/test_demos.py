@@ -59,12 +59,11 @@ def assert_replays(path: Path, task: str) -> None:
 @pytest.mark.parametrize("task", EXPERTS)
 def test_an_expert_succeeds_as_recorded(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "demos.rrl"
-    assert demos(path, task, "--episodes", "2", "--seed", "4", "--set", *SPARSE) == 0
+    assert demos(path, task, "--episodes", "1", "--seed", "4", "--set", *SPARSE) == 0
     kept = episodes(path)
-    assert [e.success for e in kept] == [True, True]
-    assert [e.facts["seed"] for e in kept] == [seed_of(4, 0), seed_of(4, 1)]
+    assert [(e.success, e.facts["seed"]) for e in kept] == [(True, seed_of(4, 0))]
     assert all(e.arrays["reward"][-1] == 1.0 and e.terminated and not e.truncated for e in kept)
-    assert "success 2 of 2: 100.0 % (34.2–100.0); wrote 2 episodes" in capsys.readouterr().out
+    assert "success 1 of 1: 100.0 % (20.7–100.0); wrote 1 episode " in capsys.readouterr().out
     with EpisodeStore.open(path) as store:
         expert = load("base", task)
         wanted = ("dx", "dy", "dz") + ("dyaw",) * expert.turns + ("gripper",) * expert.grips
