@@ -16,7 +16,21 @@ from robot_rl import __version__
 from robot_rl.errors import MissingDependency, RobotRlError
 
 # In the order of the work; each is a module of robot_rl.commands.
-VERBS = ("list", "train", "eval", "view", "export", "verify", "firmware", "run", "tune", "data", "bench", "demo")
+VERBS = (
+    "list",
+    "train",
+    "eval",
+    "view",
+    "export",
+    "verify",
+    "firmware",
+    "run",
+    "tune",
+    "demos",
+    "data",
+    "bench",
+    "demo",
+)
 
 # Packages that a command may miss, with the extra that brings them.
 _EXTRAS = {

@@ -83,6 +83,20 @@ class ActionMap(nn.Module):
         given = {s.name: signals[s.name] for s in self.signals} | {name: (memory or {})[name] for name in self.memory}
         return self(action, given) if given else self(action)
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What each action stands for, A names; empty where nobody says. Default: the commands' elements."""
+        names = tuple(element for command in self.commands for element in command.elements)
+        return names if len(names) == self.action_dim else ()
+
+    def action_for(self, commands: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor | None:
+        """The action (N, A) whose commands these are, not clipped; None where this map has no inverse (the default).
+
+        Commands at a limit have many; whoever asks puts the answer through `commands_for` to see what it is worth.
+        """
+        del commands, signals
+        return None
+
 
 def initial_memory(
     memory: tuple[Memory, ...], num_envs: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

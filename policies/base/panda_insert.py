@@ -20,6 +20,7 @@ class PandaInsert(PandaExpert):
     """See the module docstring."""
 
     turns = True
+    lowest = 0.06
 
     def wish(self, s: Mapping[str, Floats]) -> Wish:
         peg, hole = s["object_pos_w"], s["target_pos_w"]

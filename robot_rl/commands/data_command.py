@@ -1,4 +1,4 @@
-"""`robot-rl data`: look at, check, join and convert files of recorded episodes."""
+"""`robot-rl data`: look at, draw, film, check, join and convert files of recorded episodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robot_rl.commands.data_convert import convert_arguments, export_main, import_main
 
-HELP = "look at, check, join and convert files of recorded episodes"
+HELP = "look at, draw, film, check, join and convert files of recorded episodes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     merge.add_argument("file", type=Path, nargs="+")
     merge.add_argument("-o", "--output", type=Path, required=True)
     merge.add_argument("--skip-damaged", action="store_true", help="leave out what is damaged, and say so")
+    plot = verbs.add_parser("plot", help="lengths, returns, successes, actions, and an episode over time, as PNG")
+    plot.add_argument("file", type=Path)
+    plot.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: FILE-plots beside the file")
+    plot.add_argument("--episode", type=int, default=0, help="which one over time (default 0)")
+    video = verbs.add_parser("video", help="the images of an episode as mp4")
+    video.add_argument("file", type=Path)
+    video.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4")
+    video.add_argument("--episode", type=int, default=0, help="which one (default 0)")
+    video.add_argument("--camera", metavar="NAME", help="only this one (default: all, side by side)")
     convert_arguments(verbs)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    verbs = {"info": _info, "check": _check, "merge": _merge, "import": import_main, "export": export_main}
+    verbs = {
+        "info": _info, "check": _check, "merge": _merge, "plot": _plot, "video": _video,
+        "import": import_main, "export": export_main,
+    }  # fmt: skip
     return verbs[arguments.what](arguments)
 
 
@@ -75,4 +87,20 @@ def _merge(arguments: argparse.Namespace) -> int:
     print(f"wrote {arguments.output}: {count} episodes of {len(arguments.file)} files")
     for text in left_out:
         print(f"  left out: {text}")
+    return 0
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from robot_rl.evaluation.episodes.plots import save_plots
+
+    file: Path = arguments.file
+    for path in save_plots(file, arguments.output or file.with_name(f"{file.stem}-plots"), arguments.episode):
+        print(f"wrote {path}")
+    return 0
+
+
+def _video(arguments: argparse.Namespace) -> int:
+    from robot_rl.evaluation.episodes.film import save_film
+
+    print(f"wrote {save_film(arguments.file, arguments.output, arguments.episode, arguments.camera)}")
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -114,6 +116,10 @@ class JointTargetMap(ActionMap):
         target = self.default_pose + self.scale * torch.clamp(action, -1.0, 1.0)
         return {self.commands[0].name: torch.minimum(torch.maximum(target, self.lower), self.upper)}
 
+    def action_for(self, commands: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:
+        del signals
+        return (commands[self.commands[0].name] - self.default_pose) / self.scale
+
 
 class JointStepMap(ActionMap):
     """Action → measured joint positions + scale · action, within the command's limits; one command for all joints.
@@ -136,3 +142,6 @@ class JointStepMap(ActionMap):
     def forward(self, action: Tensor, signals: dict[str, Tensor]) -> dict[str, Tensor]:
         target = signals["joint_pos"] + self.scale * torch.clamp(action, -1.0, 1.0)
         return {self.commands[0].name: torch.minimum(torch.maximum(target, self.lower), self.upper)}
+
+    def action_for(self, commands: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:
+        return (commands[self.commands[0].name] - signals["joint_pos"]) / self.scale

@@ -149,6 +149,10 @@ class EndEffectorActionMap(ActionMap):
     def action_dim(self) -> int:
         return 3 + self.turns + self.grips
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return ("dx", "dy", "dz") + ("dyaw",) * self.turns + ("gripper",) * self.grips
+
     def forward(self, action: Tensor, signals: dict[str, Tensor]) -> dict[str, Tensor]:
         action = torch.clamp(action, -1.0, 1.0)
         q = signals[self.signals[0].name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -73,6 +73,10 @@ class RotorMap(ActionMap):
     def forward(self, action: Tensor) -> dict[str, Tensor]:
         share = 0.5 + 0.5 * torch.clamp(action, -1.0, 1.0)
         return {self.commands[0].name: self.lower + share * (self.upper - self.lower)}
+
+    def action_for(self, commands: Mapping[str, Tensor], signals: Mapping[str, Tensor]) -> Tensor:
+        del signals
+        return 2.0 * (commands[self.commands[0].name] - self.lower) / (self.upper - self.lower) - 1.0
 
 
 OBSERVERS: dict[str, Callable[[VehicleParams], Observer]] = {

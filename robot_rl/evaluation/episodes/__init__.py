@@ -1,0 +1,1 @@
+"""Recording demonstrations into files of episodes, and drawing and filming what such files hold."""
