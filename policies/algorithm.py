@@ -15,7 +15,11 @@ SB3_PREFIX = "sb3:"
 
 
 class Algorithm(Protocol):
-    """A learner bound to the sizes of one environment. Everything random comes from generators in its state."""
+    """A learner bound to the sizes of one environment. Everything random comes from generators in its state.
+
+    Optional: `prepare(env)` reads what training needs besides (demonstrations, a teacher), and raises what is wrong
+    with it before there is a run folder. Who only loads a run to deploy it does not call it.
+    """
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -121,6 +121,8 @@ def train(
             raise ConfigError(f"{spec.name} trains in one process; start it without torchrun")
         run, shown = SharedRunFolder(folder, runner.keep, ranks), console if ranks.rank == 0 else None
         algorithm = spec.create(env, config, seed)
+        if prepare := getattr(algorithm, "prepare", None):
+            prepare(env)
         try:
             session = _open(run, algorithm, env, identity, spec.may_grow, info, resume, runner, shown)
             return session.finish(_iterate(session, spec, ranks.stop(stop), runner, shown))

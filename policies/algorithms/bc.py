@@ -84,7 +84,7 @@ class BcConfig:
 
 
 class Bc:
-    """The learner; the demonstrations are read at the first step, so that a clone can be exported without them."""
+    """The learner; the demonstrations are read by `prepare`, so that a clone can be exported without them."""
 
     def __init__(self, env: BatchedEnv, config: BcConfig, seed: int) -> None:
         c = self.config = config
@@ -115,7 +115,7 @@ class Bc:
     def step(self, env: BatchedEnv) -> dict[str, float]:
         """Some minibatches; errors on what is learnt and on the episodes kept apart."""
         c = self.config
-        demos = self.demos or self._begin()
+        demos = self.demos or self.prepare(env)
         losses: list[Tensor] = []
         for _ in range(min(c.updates_per_iteration, c.updates - self.updates)):
             for group in self.optimizer.param_groups:
@@ -133,8 +133,8 @@ class Bc:
                 metrics["loss/validation"] = self._error(demos, self.kept_apart, 0.0).item()
         return metrics
 
-    def _begin(self) -> Demonstrations:
-        """Read, keep episodes apart, and fit the normaliser where training has just begun."""
+    def prepare(self, env: BatchedEnv) -> Demonstrations:
+        """Read the demonstrations, keep episodes apart, and fit the normaliser where training has just begun."""
         c = self.config
         demos = self.demos = load_demonstrations(
             c.demos, {c.group: self.size}, self.action_dim,

@@ -141,6 +141,10 @@ class Distill:
         self.iteration += 1
         return self.meter.metrics() | {"loss/imitation": loss, "dagger/beta": beta}
 
+    def prepare(self, env: BatchedEnv) -> None:
+        """Raises what is wrong with the teacher."""
+        self._teacher(env)
+
     def _teacher(self, env: BatchedEnv) -> Teacher:
         c = self.config
         if self.function is None and not c.teacher:

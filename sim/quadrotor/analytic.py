@@ -56,8 +56,8 @@ class AnalyticConfig:
     moving: float = 0.5
     target_acc: float = 4.0
     smoothness: float = 0.5
-    fine: float = 28.0
-    barrier: float = 150.0
+    fine: float = 33.0
+    barrier: float = 60.0
     strong: float = 0.5
     gradient_decay: float = 0.99
     max_age: int = 300

@@ -137,7 +137,7 @@ NOMINAL_ARM = 0.028
 APPROACH_RATE = 2.5  # 1/s
 POSITION_WEIGHT, POSITION_KNEE = 4.0, 0.03  # 1/m, m: quadratic inside the knee, linear outside
 FINE_KNEE, FINE_REACH = 0.01, 0.05  # m, m: the same once more near the target, constant beyond
-BARRIER_START = 0.3  # m per axis
+BARRIER_START, BARRIER_LEAD = 0.3, 0.2  # m per axis; s, how far ahead: who comes in fast is not hurried further
 
 
 def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> Any:
@@ -152,7 +152,8 @@ def loss(xp: Any, s: Any, now: Any, last: Any, pull: Any, v: dict[str, Any]) -> 
     square = s[0] * s[0] + s[1] * s[1] + s[2] * s[2]
     rates = s[10] * s[10] + s[11] * s[11] + s[12] * s[12]
     b = BARRIER_START
-    over = [xp.clip(s[i], b, 10.0) - b + (xp.clip(-s[i], b, 10.0) - b) for i in range(3)]
+    ahead = [s[i] + BARRIER_LEAD * s[7 + i] for i in range(3)]
+    over = [xp.clip(x, b, 10.0) - b + (xp.clip(-x, b, 10.0) - b) for x in ahead]
     fine = xp.clip(square, 0.0, FINE_REACH * FINE_REACH)
     outside = over[0] * over[0] + over[1] * over[1] + over[2] * over[2]
     effort = [now[i] - v["hover"] for i in range(4)]

@@ -10,8 +10,8 @@ to the target, and the target's acceleration enters as one more known push, so f
 inputs of its own.
 
 What is left, the network's own small errors and a vehicle it does not know, is integrated into `offset`, which shifts
-the position that the network sees. On the way in, velocity cancels half of the position, and no more than 3 cm are
-integrated at a time, so it hardly winds up.
+the position that the network sees. It does not wind up: velocity cancels most of the position on the way in, no more
+than 3 cm are integrated at a time, and far from the target nothing is; what was there leaks away.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ FILTER_TAUS = (0.02, 0.06, 0.15)  # s; the last is the nominal motor lag and ser
 OBSERVER_RATE = 6.0  # rad/s, both poles
 MAX_PUSH = 6.0  # m/s², limit of the estimated disturbance acceleration
 MAX_TWIST = 30.0  # rad/s², likewise angular
-MAX_POSITION_ERROR = 1.0  # m per axis; beyond it the policy sees this much
+MAX_POSITION_ERROR = 0.4  # m per axis; farther out the policy sees this much, and does not hurry more
 MAX_VELOCITY_ERROR = 3.0  # m/s per axis
 JERK_TAU = 0.03  # s, smoothing of the target's differentiated acceleration
 MAX_JERK = 40.0  # m/s³, per axis
 INTEGRAL_RATE, INTEGRAL_LEAD = 1.0, 0.2  # 1/s; s, velocity that cancels a position error on the way in
-MAX_INTEGRATED, MAX_OFFSET = 0.03, 0.3  # m per axis: of the error integrated, of the offset
+MAX_INTEGRATED, MAX_OFFSET = 0.03, 0.15  # m per axis: of the error integrated, of the offset
+INTEGRAL_REACH, INTEGRAL_LEAK = 0.1, 2.0  # m per axis: farther out less is integrated, beyond twice as far nothing; 1/s
 LEAD = 0.12  # s, how far ahead the acceleration to produce is predicted: thrust follows attitude and rotors
 PUSH_SCALE, JERK_SCALE = 0.8, 0.08  # s²/m, s³/m
 OBS_SIZE = 35
@@ -162,8 +163,11 @@ def differentiated(xp: Any, memory: dict[str, Any], target_acc: Any, dt: Any) ->
 
 def integrated(xp: Any, offset: Any, pos_error: Any, vel_error: Any, dt: Any) -> Any:
     """The offset (..., 3) m after `dt` s of these errors (..., 3) in m and m/s."""
+    distance = xp.clip(pos_error, 0.0, 10.0) + xp.clip(-pos_error, 0.0, 10.0)
+    near = xp.clip(2 - distance / INTEGRAL_REACH, 0.0, 1.0)
     missed = xp.clip(pos_error + INTEGRAL_LEAD * vel_error, -MAX_INTEGRATED, MAX_INTEGRATED)
-    return xp.clip(offset + dt * INTEGRAL_RATE * missed, -MAX_OFFSET, MAX_OFFSET)
+    change = INTEGRAL_RATE * near * missed - INTEGRAL_LEAK * (1 - near) * offset
+    return xp.clip(offset + dt * change, -MAX_OFFSET, MAX_OFFSET)
 
 
 def features(
