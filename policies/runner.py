@@ -244,17 +244,26 @@ def _open(
     return session
 
 
+@contextmanager
+def _fitting() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not fit this algorithm or environment: {error}; use the version that wrote it "
+            f"(git_commit in run.json), or train anew"
+        ) from error
+
+
 def _restore(state: Mapping[str, Any], algorithm: Algorithm, env: BatchedEnv) -> None:
     if state.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"the checkpoint has format {state.get('format')}, this version reads {CHECKPOINT_FORMAT}; "
             f"resume with the version that wrote it (see run.json) or start a new run"
         )
-    try:
+    with _fitting():
         algorithm.load_state_dict(state["algorithm"])
         env.load_state_dict(state["env"])
-    except (KeyError, RuntimeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"the checkpoint does not fit this algorithm or environment: {error}") from error
     set_random_state(state["random"])
 
 
@@ -379,5 +388,6 @@ def load_policy(folder: Path | str, env: BatchedEnv) -> nn.Module:
         raise CheckpointError(f"the run in {run.path} has no checkpoint yet; go on training with --resume first")
     with _determined(info["seed"]):
         algorithm = spec.create(env, config, info["seed"])
-        algorithm.load_state_dict(state["algorithm"])
+        with _fitting():
+            algorithm.load_state_dict(state["algorithm"])
         return algorithm.policy()

@@ -152,6 +152,8 @@ class Apg:
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["theta"].shape != self.theta.shape:
+            raise ValueError(f"its network has {len(state['theta'])} parameters, here it has {len(self.theta)}")
         self.theta, self._mean, self._square = (state[k].clone() for k in ("theta", "mean", "square"))
         self._update, self._started = state["update"], state["started"]
 

@@ -150,12 +150,13 @@ class BulletWorld:
         """
         m, d, motors = self.model, self.data, dict[int, tuple[float, float]]()
         for i in self._light_actuators:
-            joint = int(m.actuator_trnid[i, 0])
-            dof, stiffness, damping = int(m.jnt_dofadr[joint]), -m.actuator_biasprm[i, 1], -m.actuator_biasprm[i, 2]
-            force = m.actuator_gainprm[i, 0] * d.ctrl[i] - stiffness * d.qpos[m.jnt_qposadr[joint]]
-            limit = m.actuator_forcerange[i, 1] if m.actuator_forcelimited[i] else np.inf
-            most = min(abs(force) + damping * abs(d.qvel[dof]), limit)
-            motors[dof] = (float(np.clip(force, -limit, limit)) / damping, float(most))
+            joint, gear = int(m.actuator_trnid[i, 0]), float(m.actuator_gear[i, 0])
+            dof, length = int(m.jnt_dofadr[joint]), gear * d.qpos[m.jnt_qposadr[joint]]
+            damping = -m.actuator_biasprm[i, 2] * gear**2
+            low, high = m.actuator_forcerange[i] if m.actuator_forcelimited[i] else (-np.inf, np.inf)
+            force = float(np.clip(m.actuator_gainprm[i, 0] * d.ctrl[i] + m.actuator_biasprm[i, 1] * length, low, high))
+            most = min(abs(gear * force) + damping * abs(d.qvel[dof]), abs(gear) * max(-low, high))
+            motors[dof] = (gear * force / damping, float(most))
         return motors
 
     def _damping(self) -> np.ndarray:

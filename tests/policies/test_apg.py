@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from robot_rl.errors import ConfigError, NumericalError
+from robot_rl.errors import CheckpointError, ConfigError, NumericalError
 from robot_rl.policies.algorithms.apg import ALGORITHM, Apg, ApgConfig
-from robot_rl.policies.runner import RunInfo, RunnerConfig, train
+from robot_rl.policies.run_folder import read_checkpoint, write_checkpoint
+from robot_rl.policies.runner import RunInfo, RunnerConfig, load_policy, train
 from robot_rl.sim.quadrotor.analytic import AnalyticConfig, AnalyticFlight
 from robot_rl.sim.robots.crazyflie import ROBOT
 
@@ -97,3 +98,18 @@ def test_nan_is_named() -> None:
 def test_wrong_hyper_parameters_are_refused(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=field):
         ApgConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_run_of_a_version_with_another_observer_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """As policies of earlier versions are, whose networks saw less."""
+    run = dataclasses.replace(SMALL, updates=5)
+    train(ALGORITHM, flight(), tmp_path / "run", run, info=RunInfo("hover"))
+    path = next((tmp_path / "run/checkpoints").iterdir())
+    state = read_checkpoint(path)
+    for name in ("theta", "mean", "square"):
+        state["algorithm"][name] = state["algorithm"][name][:-96]
+    write_checkpoint(path, state)
+    with pytest.raises(
+        CheckpointError, match=r"network has \d+ parameters, here it has \d+; use the version that wrote"
+    ):
+        load_policy(tmp_path / "run", flight())
