@@ -64,19 +64,29 @@ def _info(arguments: argparse.Namespace) -> int:
             print(f"  {name}: {value}")
     for name, text in found.features.items():
         print(f"    {name:24} {text}")
+    if found.torn:
+        print(f"  {found.torn} bytes of an unfinished or damaged episode at the end; see `robot-rl data check`")
+    for name in found.kept_aside:
+        print(f"  a torn end was moved into {name}")
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from robot_rl.data.tools import check
+    from robot_rl.data.episode import DataError
+    from robot_rl.data.tools import check, kept_aside
 
     wrong = 0
     for path in arguments.file:
-        found = check(path)
+        try:
+            found = check(path)
+        except (DataError, OSError) as error:
+            found = [str(error)]
         wrong += len(found)
         print(f"{path}: {'sound' if not found else f'{len(found)} faults'}")
         for text in found:
             print(f"  {text}")
+        for kept in kept_aside(path):
+            print(f"  no fault of this file: a torn end was moved into {kept.name}, {kept.stat().st_size} bytes")
     return 1 if wrong else 0
 
 

@@ -8,6 +8,7 @@ last one, so they have T + 1 rows; everything else belongs to a step and has T r
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class DataSpec:
             if not known:
                 allowed = ", ".join((*STEP_FEATURES, *(f"{p}…" for p in PREFIXES)))
                 raise DataError(f"feature '{name}' has no meaning here; allowed: {allowed}")
+        if found := unfit_facts(self.facts):
+            raise DataError("; ".join(found))
 
     def differences(self, other: DataSpec) -> list[str]:
         """Why episodes of the other cannot stand beside these; empty where they can. Facts may differ."""
@@ -104,13 +107,29 @@ class Episode:
 
     def __len__(self) -> int:
         name, array = next(iter(self.arrays.items()))
-        return len(array) - name.startswith(SEEN)
+        return max(len(array) - name.startswith(SEEN), 0)
+
+
+def unfit_facts(facts: Mapping[str, Any]) -> list[str]:
+    """Which facts cannot be kept as JSON, in words; empty where all can."""
+    found: list[str] = []
+    for key, value in facts.items():
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            found.append(
+                f"the fact '{key}' is a {type(value).__name__} that JSON cannot hold ({error}); make it a number, a "
+                "text, a list or a dict of these, such as with int(), str() or .tolist()"
+            )
+    return found
 
 
 def problems(episode: Episode, spec: DataSpec) -> list[str]:
     """What is wrong with an episode under this spec, in words; empty where nothing is."""
     found = [f"'{name}' is missing" for name in spec.features if name not in episode.arrays]
     found += [f"'{name}' is not among the features" for name in episode.arrays if name not in spec.features]
+    found += [f"'{name}' is one value; it needs a row per step" for name, a in episode.arrays.items() if not a.ndim]
+    found += unfit_facts(episode.facts)
     if found or not episode.arrays:
         return found or ["it has no arrays"]
     steps = len(episode)
@@ -145,17 +164,16 @@ class EpisodeRecorder:
         Raises:
             DataError: not begun; a feature is missing, unknown, or has another shape. The recording stays as it was.
         """
-        looked = [name for name in self.spec.features if name.startswith(SEEN)]
-        if any(not self._rows[name] for name in looked):
-            raise DataError("add() before begin(): what was seen before the first step is not known")
+        self._check_begun("add")
         self._add({**step, **seen}, set(self.spec.features))
 
     def end(self, terminated: bool, truncated: bool, success: bool | None = None, **facts: Any) -> Episode:
         """The episode; the recorder is empty again.
 
         Raises:
-            DataError: something in it is wrong; the message says what.
+            DataError: not begun, or something in it is wrong; the message says what. The recording stays as it was.
         """
+        self._check_begun("end")
         arrays = {
             name: np.array(rows, self.spec.features[name].dtype).reshape(-1, *self.spec.features[name].shape)
             for name, rows in self._rows.items()
@@ -167,22 +185,36 @@ class EpisodeRecorder:
         self._rows = {name: [] for name in self.spec.features}
         return episode
 
+    def _check_begun(self, what: str) -> None:
+        if any(not rows for name, rows in self._rows.items() if name.startswith(SEEN)):
+            raise DataError(f"{what}() before begin(): what was seen before the first step is not known")
+
     def _add(self, values: Mapping[str, Any], wanted: set[str]) -> None:
         if set(values) != wanted:
             missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)
             raise DataError(
                 f"missing: {', '.join(missing) or 'nothing'}; not expected: {', '.join(unknown) or 'nothing'}"
             )
-        rows: dict[str, NDArray[Any]] = {}
-        for name, value in values.items():
-            feature = self.spec.features[name]
-            row = np.asarray(value)
-            if row.shape != feature.shape:
-                raise DataError(f"'{name}' has shape {row.shape}, expected {feature.shape}")
-            if not np.can_cast(row.dtype, feature.dtype, "same_kind"):
-                raise DataError(
-                    f"'{name}' is {row.dtype}, which would be changed as {feature.dtype}; convert it before"
-                )
-            rows[name] = row.astype(feature.dtype)  # a copy: the caller may write into its array again
+        rows = {name: _row(value, self.spec.features[name], name) for name, value in values.items()}
         for name, row in rows.items():
             self._rows[name].append(row)
+
+
+def _row(value: Any, feature: Feature, name: str) -> NDArray[Any]:
+    """A copy, since the caller may write into its array again. Raises DataError where it does not fit the feature."""
+    try:
+        row = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"'{name}' is no array of shape {feature.shape}: {error}") from error
+    if row.shape != feature.shape:
+        raise DataError(f"'{name}' has shape {row.shape}, expected {feature.shape}")
+    if not np.can_cast(row.dtype, feature.dtype, "same_kind"):
+        raise DataError(f"'{name}' is {row.dtype}, which would be changed as {feature.dtype}; convert it before")
+    if np.dtype(feature.dtype).kind in "iu":
+        limits = np.iinfo(feature.dtype)
+        for extreme in (int(row.min()), int(row.max())):
+            if not limits.min <= extreme <= limits.max:
+                raise DataError(
+                    f"'{name}' has the value {extreme}; {feature.dtype} goes from {limits.min} to {limits.max}"
+                )
+    return row.astype(feature.dtype)

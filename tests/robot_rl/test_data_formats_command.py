@@ -81,7 +81,7 @@ def test_names_change_on_the_way_out_and_come_back(tmp_path: Path, format: str) 
 def test_a_damaged_file_is_not_half_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
     written(tmp_path / "a.rrl")
     with EpisodeStore.open(tmp_path / "a.rrl") as store:
-        at = store._frames[2][0]
+        at = store._frames[2].start
     data = bytearray((tmp_path / "a.rrl").read_bytes())
     data[at + 100] ^= 255
     (tmp_path / "a.rrl").write_bytes(data)

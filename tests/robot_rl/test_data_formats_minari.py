@@ -65,6 +65,18 @@ def test_import(tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: str)
     assert np.abs(episodes[1].arrays["image/eye"][6].astype(int) - picture(60)).mean() < 3
 
 
+def test_facts_that_json_cannot_hold_become_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = made(tmp_path / "push")
+    with h5py.File(source / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_0"].attrs["mass"] = np.nan
+    metadata = source / "data" / "metadata.json"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "limit": float("inf")}))
+    spec, episodes = imported(source, tmp_path / "a.rrl", "--control-dt", "0.05")
+    assert episodes[0].facts["mass"] == "NaN" and spec.facts["minari"]["limit"] == "Infinity"
+    told = capsys.readouterr().out
+    assert "the fact 'mass' was kept with a text" in told and "the fact 'minari' was kept with a text" in told
+
+
 def test_the_rate_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(made(tmp_path / "push"), tmp_path)
     assert "--control-dt SECONDS" in capsys.readouterr().err

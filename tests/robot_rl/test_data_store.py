@@ -95,6 +95,10 @@ def test_whatever_was_torn_off_the_rest_is_whole(tmp_path: Path) -> None:
         path.write_bytes(whole[:end])
         with EpisodeStore.open(path, append=True) as store:
             assert len(store) == 2 and store.repaired == end - start
+            if end > start:
+                kept = tmp_path / "a.rrl.torn-1"
+                assert kept.read_bytes() == whole[start:end]
+                kept.unlink()
             if end % 50 == 0:
                 store.append(written[2])
                 assert_same(store[2], written[2])
@@ -120,7 +124,7 @@ def test_a_damaged_episode_is_named_and_the_others_stay(tmp_path: Path, where: s
     written = filled(path)
     data = bytearray(path.read_bytes())
     with EpisodeStore.open(path) as store:
-        at = store._frames[2][0]
+        at = store._frames[2].start
     data[at - 10 if where == "head" else at + 200] ^= 1
     path.write_bytes(data)
     with EpisodeStore.open(path, append=True) as store:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from robot_rl.data.disk import publish
 from robot_rl.data.episode import DataError, DataSpec, Episode
 from robot_rl.data.formats.exchange import Found, Notes, Options, episode_of, exportable, spec_of
 from robot_rl.data.store import EpisodeStore
@@ -67,7 +68,7 @@ def import_episodes(source: Path, out: Path, format: str | None = None, options:
             episodes, steps = _written(found, aside, options, notes)
         if not episodes:
             raise DataError(f"'{source}' has no episodes that could be read:\n  - " + "\n  - ".join(notes.lines()))
-        os.replace(aside, out)
+        publish(aside, out)
     finally:
         aside.unlink(missing_ok=True)
     return Report(format, episodes, steps, notes.lines())
@@ -90,7 +91,10 @@ def export_episodes(source: Path, target: Path, format: str, options: Options | 
         exportable(store)
         try:
             write(store, aside, options, notes)
-            aside.rename(target)
+            if aside.is_file():
+                publish(aside, target)
+            else:
+                aside.rename(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             aside.unlink(missing_ok=True)
@@ -113,8 +117,8 @@ def _written(found: Found, aside: Path, options: Options, notes: Notes) -> tuple
             try:
                 episode = episode_of(found.load(index), found.features, options.last, notes)
                 if store is None:
-                    store = EpisodeStore.create(aside, _spec(found, episode, options))
-                store.append(episode)
+                    store = EpisodeStore.create(aside, _spec(found, episode, options, notes))
+                store.append(episode, durable=False)
             except _Unusable:
                 raise
             except DataError as error:
@@ -123,7 +127,10 @@ def _written(found: Found, aside: Path, options: Options, notes: Notes) -> tuple
                 notes.add(f"left out episode {index}: {error}")
             else:
                 steps += len(episode)
-        return (len(store), steps) if store else (0, 0)
+        if store is None:
+            return 0, 0
+        store.sync()
+        return len(store), steps
     finally:
         if store is not None:
             store.close()
@@ -133,8 +140,8 @@ class _Unusable(DataError):
     """The whole data set cannot be kept, not only one episode."""
 
 
-def _spec(found: Found, first: Episode, options: Options) -> DataSpec:
+def _spec(found: Found, first: Episode, options: Options, notes: Notes) -> DataSpec:
     try:
-        return spec_of(found, first, options)
+        return spec_of(found, first, options, notes)
     except DataError as error:
         raise _Unusable(str(error)) from error

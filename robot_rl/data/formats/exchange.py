@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.data.episode import DTYPES, SEEN, DataError, DataSpec, Episode, Feature
+from robot_rl.data.episode import DTYPES, SEEN, DataError, DataSpec, Episode, Feature, unfit_facts
 from robot_rl.data.store import EpisodeStore, spec_from_json, spec_to_json
 from robot_rl.errors import MissingDependency
 
@@ -215,11 +215,22 @@ def episode_of(loaded: Loaded, features: Mapping[str, Feature], last: str, notes
     if steps - dropped < 1:
         raise DataError(f"it has {steps} steps; {1 + dropped} or more are needed")
     return Episode(
-        arrays, loaded.terminated and not dropped, loaded.truncated or dropped, loaded.success, {**loaded.facts, **ends}
-    )
+        arrays, loaded.terminated and not dropped, loaded.truncated or dropped, loaded.success,
+        {**_as_json(loaded.facts, notes), **ends},
+    )  # fmt: skip
 
 
-def spec_of(found: Found, first: Episode, options: Options) -> DataSpec:
+def _as_json(facts: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
+    """Facts that can be kept; what JSON cannot hold of them becomes a text."""
+    kept = dict(facts)
+    for name, value in facts.items():
+        if unfit_facts({name: value}):
+            kept[name] = json.loads(json.dumps(value, default=str), parse_constant=str)
+            notes.add(f"the fact '{name}' was kept with a text where JSON cannot hold the value")
+    return kept
+
+
+def spec_of(found: Found, first: Episode, options: Options, notes: Notes) -> DataSpec:
     """The spec of the new file, from the first episode and from what the format tells.
 
     Raises:
@@ -233,7 +244,7 @@ def spec_of(found: Found, first: Episode, options: Options) -> DataSpec:
         shape, names = array.shape[1:], found.elements.get(name, ())
         fits = len(names) == int(np.prod(shape, dtype=int))
         features[name] = found.features.get(name) or Feature(str(array.dtype), shape, "", names if fits else ())
-    return DataSpec(control_dt, features, found.task, found.robot, found.facts)
+    return DataSpec(control_dt, features, found.task, found.robot, _as_json(found.facts, notes))
 
 
 def exportable(store: EpisodeStore) -> None:
