@@ -25,7 +25,7 @@ def nominal_of(vehicle: VehicleParams) -> oe.Nominal:
 
 
 class FlightObserver(Observer):
-    """Errors in body axes, leaky averages of past actions and a disturbance estimate.
+    """Errors in body axes, leaky averages of past actions, a disturbance estimate, and the target's jerk.
 
     35 numbers, at any rate (see `time_step`).
     """
