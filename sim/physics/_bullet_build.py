@@ -21,7 +21,7 @@ from robot_rl.errors import ConfigError
 
 _GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
 _SLIPPERY = 1e-6  # friction below counts as this much
-_ASIDE = 1e-3  # weight of a pair of shapes of which none is free
+_WEIGHTS = (1.0, 1e-2, 1e-4)  # of pairs with a free body, with something immovable, of a robot's links with each other
 _SHAPES = (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_SPHERE, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_BOX)
 
 
@@ -193,7 +193,7 @@ def _frictions(model: mujoco.MjModel) -> Frictions:
 
     MuJoCo takes the larger of two coefficients, or that of the geom with priority; Bullet multiplies two. The products
     that come closest in proportion are a least-squares problem in logarithms, in which what touches a free body counts
-    most: a fingertip must hold the cube as it does in MuJoCo, rather than another fingertip.
+    most, then what touches the ground: a fingertip must hold the cube as in MuJoCo, rather than another fingertip.
     """
     moving = {
         (b, -1): [g for g in _geoms(model, b) if _collides(model, g)]
@@ -207,7 +207,8 @@ def _frictions(model: mujoco.MjModel) -> Frictions:
         if (a[1] < 0 or b[1] < 0) and _may_touch(model, shapes[a], shapes[b]):
             pairs.append(np.isin(np.arange(len(shapes)), (i, j)).astype(float))
             wanted.append(math.log(max(_pair_friction(model, shapes[a], shapes[b]), _SLIPPERY)))
-            weights.append(1.0 if any(_is_free(model, body) for body, _ in (a, b)) else _ASIDE)
+            free, fixed = any(_is_free(model, body) for body, _ in (a, b)), a[1] >= 0 or b[1] >= 0
+            weights.append(_WEIGHTS[0 if free else 1 if fixed else 2])
     if not pairs:
         return dict.fromkeys(shapes, 1.0)
     weight = np.array(weights)
