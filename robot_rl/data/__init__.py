@@ -1,1 +1,1 @@
-"""Recorded episodes on disk: what simulators, robots and demonstrators did, for learners and for people."""
+"""Recorded episodes on disk: what was demonstrated, for learners and for people."""
