@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,28 +77,46 @@ def load_demonstrations(
         ConfigError: no path, features that are missing or do not fit the task, no episode left, actions out of range.
         DataError: the file is damaged.
     """
-    if not path:
+    wanted = {f"obs/{group}": size for group, size in dims.items()} | {label: action_dim}
+    chosen = chosen_episodes(Path(path), wanted, which=which, episodes=episodes)
+    lengths = torch.tensor([len(e) for e in chosen])
+    numbers = torch.repeat_interleave(torch.arange(len(chosen)), lengths)
+    action = _joined([e.arrays[label] for e in chosen])
+    obs = {group: _joined([_before(e, f"obs/{group}") for e in chosen]).to(device) for group in dims}
+    return Demonstrations(obs, action.to(device), numbers.to(device), (lengths.cumsum(0) - 1)[numbers].to(device))
+
+
+def chosen_episodes(
+    path: Path, rows: Mapping[str, int], *, which: str = "successful", episodes: int = 0, scalars: Sequence[str] = ()
+) -> list[Episode]:
+    """Episodes of a file, or the first so many, that hold what is needed.
+
+    Args:
+        rows: features of so many elements, `action` and its kin in [−1, 1]. scalars: features of one element.
+
+    Raises:
+        ConfigError: no path, features that are missing or do not fit the task, no episode left, actions out of range.
+        DataError: the file is damaged.
+    """
+    if path == Path():
         raise ConfigError("demonstrations are needed; record some with `robot-rl demos` and give --set demos=FILE")
-    with EpisodeStore.open(Path(path)) as store:
-        wanted = {f"obs/{group}": size for group, size in dims.items()} | {label: action_dim}
-        for name, size in wanted.items():
+    with EpisodeStore.open(path) as store:
+        for name, shape in ({name: (size,) for name, size in rows.items()} | dict.fromkeys(scalars, ())).items():
             there = store.spec.features.get(name)
-            if there is None or there.shape != (size,):
+            if there is None or there.shape != shape:
                 found = "is missing" if there is None else f"has rows of shape {there.shape}"
                 raise ConfigError(
-                    f"'{path}': '{name}' {found}, this task needs ({size},); it holds {', '.join(store.spec.features)}"
+                    f"'{path}': '{name}' {found}, this task needs {shape}; it holds {', '.join(store.spec.features)}"
                 )
         chosen = [e for e in store if which == "all" or e.success]
     if not chosen:
         raise ConfigError(f"'{path}' has no successful episode; record others, or take all with --set which=all")
     chosen = chosen[: episodes or None]
-    lengths = torch.tensor([len(e) for e in chosen])
-    numbers = torch.repeat_interleave(torch.arange(len(chosen)), lengths)
-    action = _joined([e.arrays[label] for e in chosen])
-    if not bool((action.abs() <= 1.0 + 1e-6).all()):
-        raise ConfigError(f"'{path}': '{label}' reaches {float(action.abs().max()):g}; actions lie in [-1, 1]")
-    obs = {group: _joined([_before(e, f"obs/{group}") for e in chosen]).to(device) for group in dims}
-    return Demonstrations(obs, action.to(device), numbers.to(device), (lengths.cumsum(0) - 1)[numbers].to(device))
+    for name in (n for n in rows if n.startswith("action")):
+        largest = max(float(np.abs(e.arrays[name]).max()) for e in chosen)
+        if not largest <= 1.0 + 1e-6:
+            raise ConfigError(f"'{path}': '{name}' reaches {largest:g}; actions lie in [-1, 1]")
+    return chosen
 
 
 def _before(episode: Episode, name: str) -> NDArray[Any]:

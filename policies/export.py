@@ -25,6 +25,8 @@ from robot_rl.contract import Command, Composition, Contract, Golden, GoldenStep
 from robot_rl.errors import ExportError
 from robot_rl.observer import ActionMap, Observer, initial_memory
 from robot_rl.policies.deployed import DeployedPolicy
+from robot_rl.policies.residual.merging import refined_model
+from robot_rl.policies.residual.refined import RefinedPolicy, deployed_policy
 from robot_rl.policies.tracing import traced_model
 from robot_rl.policy import Array, Policy, relative_error
 from robot_rl.policy_file import PolicyFile, graph_bytes, write_policy_file
@@ -73,7 +75,8 @@ def export_policy(
         ContractError: the declarations contradict each other.
         MissingDependency: onnxscript is not installed.
     """
-    deployed = DeployedPolicy(_settled(observer), _settled(actor), _settled(action_map))
+    deployed = deployed_policy(_settled(observer), _settled(actor), _settled(action_map))
+    composition = composition or (deployed.composition if isinstance(deployed, RefinedPolicy) else None)
     steps = record_rollout(deployed, example_tensors(deployed.signals, example_signals, rate))
     _check_commands(deployed.commands, steps)
     golden = Golden(tolerance, tuple(steps[i] for i in _golden_choice(deployed, steps)))
@@ -89,7 +92,7 @@ def _finished(path: Path, deployed: DeployedPolicy, draft: Contract, steps: Sequ
     """Trace, compare, write."""
     contract = Contract.from_json(draft.to_json())  # refused now rather than after the tracing
     first = {s.name: torch.tensor(_stack([steps[0].signals[s.name]], s.shape)) for s in deployed.signals}
-    model = traced_model(deployed, first)
+    model = refined_model(deployed, first) if isinstance(deployed, RefinedPolicy) else traced_model(deployed, first)
     data = graph_bytes(model)
     contract = dataclasses.replace(contract, graph_sha256=hashlib.sha256(data).hexdigest())
     _verify(deployed, Policy(PolicyFile(data, contract)), steps, contract.golden.tolerance)

@@ -24,8 +24,9 @@ from robot_rl.policies import provenance
 from robot_rl.policies.algorithm import Algorithm, AlgorithmSpec, load_algorithm
 from robot_rl.policies.distributed import SharedStop, joined
 from robot_rl.policies.guards import NonFinite, require_range
+from robot_rl.policies.random_state import random_state, set_random_state
 from robot_rl.policies.run_folder import RunFolder, write_checkpoint
-from robot_rl.policies.same_run import require_same_run
+from robot_rl.policies.same_run import require_same_run, stage_before
 from robot_rl.policies.shared_run_folder import NoLog, SharedRunFolder
 from robot_rl.policies.training_log import MetricsLog, ProgressDisplay
 from robot_rl.protocols import BatchedEnv
@@ -92,6 +93,7 @@ def train(
     seed: int = 0,
     info: RunInfo,
     resume: bool = False,
+    start: Path | None = None,
     runner: RunnerConfig | None = None,
     console: Console | None = None,
 ) -> TrainResult:
@@ -105,6 +107,8 @@ def train(
         seed: decides everything random.
         info: for run.json.
         resume: go on from the newest readable checkpoint; the result equals an uninterrupted run bit for bit.
+        start: another run of the same task and algorithm to go on from in this new one, under other settings: a next
+            stage. Counters go on, so the config must ask for more than that run has done.
         runner: checkpoint interval and the like.
         console: where progress is shown; None is silent.
 
@@ -124,7 +128,8 @@ def train(
         if prepare := getattr(algorithm, "prepare", None):
             prepare(env)
         try:
-            session = _open(run, algorithm, env, identity, spec.may_grow, info, resume, runner, shown)
+            first = None if start is None or resume else SharedRunFolder(start, runner.keep, ranks)
+            session = _open(run, algorithm, env, identity, spec.may_grow, info, resume, first, runner, shown)
             return session.finish(_iterate(session, spec, ranks.stop(stop), runner, shown))
         finally:
             run.close()
@@ -208,10 +213,11 @@ def _open(
     may_grow: str,
     info: RunInfo,
     resume: bool,
+    first: SharedRunFolder | None,
     runner: RunnerConfig,
     console: Console | None,
 ) -> _Session:
-    """Start a run folder, or go back to the newest checkpoint of an existing one."""
+    """Start a run folder, from nothing or from the run `first`, or go back to the newest checkpoint of its own."""
 
     def say(message: str) -> None:
         if console is not None:
@@ -227,10 +233,14 @@ def _open(
         if state is None:
             say(f"no checkpoint was written in {run.path} yet: starting from the beginning")
     else:
+        state = None if first is None else stage_before(first, identity, say)
         run.open_new()
         record = identity | {"command_line": info.command or provenance.command_line(), "start": _now()}
         record |= {"git_commit": provenance.git_commit(), "versions": provenance.versions()}
         record["runner"] = to_dict(runner)
+        if first is not None and state is not None:
+            record["from"] = {"run": str(first.path), "iteration": state["iteration"]}
+            state["metrics_bytes"] = 0
     run.write_info(record | {"status": "running"})
     log_from = (0, 0) if state is None else (state["metrics_bytes"], state["iteration"])
     log = NoLog() if run.ranks.rank else MetricsLog(run.path, *log_from, tensorboard=runner.tensorboard)
@@ -239,9 +249,19 @@ def _open(
     session = _Session(run, algorithm, env, record, resume_command, log, log_from[1], 0.0)
     if state is not None:
         _restore(state, algorithm, env)
+        if not resume:
+            _require_more(algorithm, may_grow)
         session.cpu_before = state["cpu_seconds"]
-        say(f"resumed {run.path} after iteration {session.iteration}")
+        say(f"{'going on from' if not resume else 'resumed'} {(first or run).path} after iteration {session.iteration}")
     return session
+
+
+def _require_more(algorithm: Algorithm, may_grow: str) -> None:
+    done, total = algorithm.progress
+    if done >= total:
+        raise ConfigError(
+            f"the run before has {done} of {total} behind it already; ask for more, --set {may_grow or 'total_steps'}=…"
+        )
 
 
 @contextmanager
@@ -351,22 +371,6 @@ def _stop_request() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def random_state() -> dict[str, Any]:
-    """State of the global generators of Python, NumPy and torch, as plain values."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    numpy_state = [str(name), [int(k) for k in keys], int(position), int(has_gauss), float(gauss)]
-    return {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put back what random_state gave."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
 
 
 def load_policy(folder: Path | str, env: BatchedEnv) -> nn.Module:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from robot_rl.errors import CheckpointError
+from robot_rl.policies.run_folder import RunFolder
 
 
 def require_same_run(path: Path, record: Mapping[str, Any], identity: Mapping[str, Any], may_grow: str) -> None:
@@ -27,6 +28,25 @@ def require_same_run(path: Path, record: Mapping[str, Any], identity: Mapping[st
     if keys:
         lines = "".join(f"\n  - {k}: the run has {stored.get(k)!r}, now {wanted.get(k)!r}" for k in keys)
         raise CheckpointError(f"{path} is another run and cannot be resumed with these settings:{lines}")
+
+
+def stage_before(run: RunFolder, identity: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """The newest checkpoint of a run that a new one goes on from.
+
+    Raises:
+        CheckpointError: no run there, of another task or algorithm, or without a checkpoint that can be read.
+    """
+    record = run.read_info()
+    for key in ("task", "algorithm"):
+        if record.get(key) != identity[key]:
+            raise CheckpointError(
+                f"{run.path} is a run of {key} '{record.get(key)}', this one is of '{identity[key]}'; a next "
+                "stage needs the same"
+            )
+    state = run.load_newest(say)
+    if state is None:
+        raise CheckpointError(f"the run in {run.path} has no checkpoint yet to go on from")
+    return state
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

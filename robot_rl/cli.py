@@ -26,6 +26,7 @@ VERBS = (
     "firmware",
     "run",
     "tune",
+    "refine",
     "demos",
     "data",
     "bench",
@@ -40,7 +41,7 @@ _EXTRAS = {
 # Small ones that are worth having without PyTorch, with their names for pip.
 _ALONE = {"rich": "rich", "matplotlib": "matplotlib", "cv2": "opencv-python-headless", "imageio": "imageio",
           "imageio_ffmpeg": "imageio-ffmpeg"}  # fmt: skip
-_NEED_TORCH = ("train", "export", "demo")
+_NEED_TORCH = ("train", "refine", "export", "demo")
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -63,7 +63,12 @@ def read_policy_file(path: str | os.PathLike[str]) -> PolicyFile:
         ContractMismatch: the graph's inputs and outputs are not those of the contract; every difference is listed.
     """
     where = os.fspath(path)
-    model = read_model(where)
+    return parse_policy_file(_read_bytes(where), where)
+
+
+def parse_policy_file(content: bytes, where: str) -> PolicyFile:
+    """The same for the bytes of such a file; `where` is what errors call it."""
+    model = _parsed(content, where)
     contract = _contract(model, where)
     data = graph_bytes(model)
     found = hashlib.sha256(data).hexdigest()

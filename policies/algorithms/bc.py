@@ -28,6 +28,10 @@ from robot_rl.protocols import BatchedEnv
 LOSSES = ("l1", "l2")
 
 
+SMALLEST_VARIANCE = 1e-2
+"""Of an observation: what hardly varies in a few demonstrations must not be blown up with its rounding errors."""
+
+
 @dataclass(frozen=True)
 class BcConfig:
     """Hyper-parameters.
@@ -96,7 +100,7 @@ class Bc:
         sizes = (self.size, *c.hidden, c.horizon * self.action_dim)
         initial = torch.Generator().manual_seed(seed)
         self.network = actor_network(sizes, c.activation, c.layer_norm, 0.1, initial).to(self.device)
-        self.norm = RunningNormalizer(self.size).to(self.device)
+        self.norm = RunningNormalizer(self.size, eps=SMALLEST_VARIANCE).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, fused=True
         )

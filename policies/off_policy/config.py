@@ -1,4 +1,4 @@
-"""Hyper-parameters that FastTD3 and FastSAC share, and the sizes that depend on where the learner runs."""
+"""Hyper-parameters that all off-policy learners share, and the sizes that depend on where the learner runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from robot_rl.policies.off_policy.value_heads import VALUE_HEADS
 PRECISIONS = ("auto", "float32", "bfloat16")
 TARGETS = ("min", "mean")
 ACTOR_VALUES = ("first", "min", "mean")
+DEMO_REWARDS = ("recorded", "success")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class OffPolicyConfig:
         init_scale: factor on the actor's last layer, so that training starts near zero action.
         normalise_obs: running normalisers for both observation groups.
         desynchronise: random ages for the first episodes (where the environment has `episode_step`).
+        demos: file of recorded episodes (`robot-rl demos`) to learn from besides; "": none.
+        demo_share: of each batch, drawn from them (RLPD: half).
+        demo_episodes: at most so many, the first successful ones; 0: all.
+        demo_reward: recorded, or success: 1 at the end of an episode that succeeded, which ends it, else 0.
         precision: of the networks in updates; auto: bfloat16 where the device computes in it, else float32.
         compile: compile the losses with torch.compile.
     """
@@ -86,6 +91,10 @@ class OffPolicyConfig:
     init_scale: float = 0.01
     normalise_obs: bool = True
     desynchronise: bool = True
+    demos: str = ""
+    demo_share: float = 0.5
+    demo_episodes: int = 0
+    demo_reward: str = "recorded"
     precision: str = "auto"
     compile: bool = False
 
@@ -99,6 +108,7 @@ class OffPolicyConfig:
             "batch_size",
             "updates_per_step",
             "n_step",
+            "demo_episodes",
         ):
             require_range(name, getattr(self, name), 0, 10**9)
         for name in (
@@ -108,6 +118,7 @@ class OffPolicyConfig:
             "critic_learning_rate",
             "weight_decay",
             "learning_rate_end",
+            "demo_share",
         ):
             require_range(name, getattr(self, name), 0.0, 1.0)
         require_range("target_subset", self.target_subset, 0, self.heads)
@@ -118,6 +129,7 @@ class OffPolicyConfig:
         _require_choice("target", self.target, TARGETS)
         _require_choice("actor_value", self.actor_value, ACTOR_VALUES)
         _require_choice("value_head", self.value_head, tuple(VALUE_HEADS))
+        _require_choice("demo_reward", self.demo_reward, DEMO_REWARDS)
         _require_choice("precision", self.precision, PRECISIONS)
         activation(self.activation)
 

@@ -22,6 +22,7 @@ from robot_rl.policies.guards import require_finite
 from robot_rl.policies.networks import FlatParameters
 from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.config import ConfigT, for_device
+from robot_rl.policies.off_policy.demos import demo_replay, read_demos
 from robot_rl.policies.off_policy.ensemble import CriticEnsemble
 from robot_rl.policies.off_policy.replay import Batch, RingReplay
 from robot_rl.policies.off_policy.reward_scale import RewardScale
@@ -34,14 +35,21 @@ GUARD_INTERVAL = 64  # losses on a GPU that are checked together: each check wai
 
 
 class OffPolicyLearner(ABC, Generic[ConfigT]):
-    """Everything but the actor; see the hooks at the end. Q is the ensemble, Q' its target."""
+    """Everything but the actor; see the hooks at the end. Q is the ensemble, Q' its target.
+
+    Attributes:
+        groups: of observations that are kept in the replay.
+        demos: recorded transitions that a share of each batch is drawn from, or None.
+    """
+
+    groups: tuple[str, ...] = ("policy", "critic")
 
     def __init__(self, env: BatchedEnv, config: ConfigT, seed: int) -> None:
         if env.num_envs != config.num_envs:
             raise ConfigError(f"num_envs = {config.num_envs}, but the environment has {env.num_envs}")
         self.seed, self.device = seed, torch.device(env.device)
         c = self.config = for_device(config, self.device)
-        self.dims, self.action_dim = {k: env.obs_dims[k] for k in ("policy", "critic")}, env.action_dim
+        self.dims, self.action_dim = {k: env.obs_dims[k] for k in self.groups}, env.action_dim
         self.generator = torch.Generator(self.device).manual_seed(seed)
         initial = torch.Generator().manual_seed(seed)
         self.head: ValueHead = VALUE_HEADS[c.value_head](c.atoms, c.v_min, c.v_max, self.device)
@@ -64,6 +72,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.critic_loss = torch.compile(self._critic_loss) if c.compile else self._critic_loss
         self.actor_loss = torch.compile(self._actor_loss) if c.compile else self._actor_loss
         self.obs: dict[str, Tensor] | None = None
+        self.demos: RingReplay | None = None
         self.steps, self.updates = 0, 0
         self.updates_from = c.warmup_steps
         self.unchecked: list[tuple[str, Tensor]] = []
@@ -76,8 +85,17 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
     def env_steps(self) -> int:
         return self.steps
 
+    def prepare(self, env: BatchedEnv) -> None:
+        """Read the demonstrations, where there are some. Raises ConfigError or DataError where they do not fit."""
+        del env
+        c = self.config
+        if c.demos:
+            self.demos = demo_replay(read_demos(c, self.dims, self.action_dim), self.dims, self.device)
+
     def step(self, env: BatchedEnv) -> dict[str, float]:
         """`steps_per_iteration` steps of all environments, each followed by its updates; metrics are averages."""
+        if self.config.demos and self.demos is None:
+            self.prepare(env)
         if self.obs is None:
             self._begin(env)
         self._set_learning_rates()
@@ -109,13 +127,15 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
             ages = torch.randint(env.max_episode_steps, (env.num_envs,), generator=self.generator, device=self.device)
             env.episode_step[:] = ages.to(env.episode_step)  # type: ignore[attr-defined]
         self._check_obs(self.obs)
+        if self.demos is not None:
+            self._see({name: stored[: len(self.demos)] for name, stored in self.demos.obs.items()})
         self._see(self.obs)
         self.replay.begin(self.obs)
 
     @torch.no_grad()
     def _transition(self, env: BatchedEnv) -> None:
         assert self.obs is not None
-        action = self._explore(self._normalised("policy", self.obs["policy"]))
+        action = self._explore(self._actor_input(self.obs))
         require_finite("action", action)
         step = env.step(action)
         require_finite("reward", step.reward)
@@ -138,27 +158,37 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
             for name, normalizer in self.normalizers.items():
                 normalizer.update(obs[name])
 
+    def _actor_input(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """What the hooks below get as `obs`: (B, n)."""
+        return self._normalised("policy", obs["policy"])
+
     def _normalised(self, group: str, obs: Tensor) -> Tensor:
         return self.normalizers[group](obs) if self.config.normalise_obs else obs
 
     def _update(self) -> dict[str, Tensor]:
         """One critic update, and one of the actor on the same batch when it is due."""
         c = self.config
-        batch = self.replay.sample(c.batch_size, c.n_step, c.gamma, self.generator)
-        metrics = self._update_critics(batch)
+        metrics = self._update_critics(batch := self._draw_batch())
         self.updates += 1
         if self.updates % c.policy_delay == 0:
             metrics |= self._update_actor(batch)
         return metrics
 
+    def _draw_batch(self) -> Batch:
+        """A batch of what was experienced, and of what was demonstrated."""
+        c = self.config
+        shown = 0 if self.demos is None else round(c.demo_share * c.batch_size)
+        own = self.replay.sample(c.batch_size - shown, c.n_step, c.gamma, self.generator)
+        if self.demos is None or shown == 0:
+            return own
+        return own.joined(self.demos.sample(shown, c.n_step, c.gamma, self.generator))
+
     def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
         """Regress every head on reward + discount · Q'(s', a'), with the minimum or average over the target heads."""
         x = torch.cat((self._normalised("critic", batch.obs["critic"]), batch.action), 1)
-        following = {name: self._normalised(name, obs) for name, obs in batch.next_obs.items()}
+        following = self._actor_input(batch.next_obs), self._normalised("critic", batch.next_obs["critic"])
         reward = batch.reward * self.reward_scale.factor
-        loss, value = self.critic_loss(
-            x, following["policy"], following["critic"], reward, batch.discount, self._noise(), self._subset()
-        )
+        loss, value = self.critic_loss(x, *following, reward, batch.discount, self._noise(), self._subset())
         self._descend("q", "loss/critic", loss)
         self.flat["q_target"].average_towards(self.flat["q"], self.config.polyak)
         return {"loss/critic": loss.detach(), "value/mean": value}
@@ -179,7 +209,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         return self.head.loss(outputs, target), value
 
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
-        policy_obs, critic_obs = (self._normalised(name, batch.obs[name]) for name in ("policy", "critic"))
+        policy_obs, critic_obs = self._actor_input(batch.obs), self._normalised("critic", batch.obs["critic"])
         loss, metrics = self.actor_loss(policy_obs, critic_obs, self._noise())
         self._descend("actor", "loss/actor", loss)
         return {"loss/actor": loss.detach()} | metrics

@@ -34,6 +34,17 @@ class Batch:
     discount: Tensor
     next_obs: dict[str, Tensor]
 
+    def joined(self, other: Batch) -> Batch:
+        """Both, one behind the other."""
+
+        def both(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: torch.cat((a[name], b[name])) for name in a}
+
+        return Batch(
+            both(self.obs, other.obs), torch.cat((self.action, other.action)), torch.cat((self.reward, other.reward)),
+            torch.cat((self.discount, other.discount)), both(self.next_obs, other.next_obs),
+        )  # fmt: skip
+
 
 class RingReplay:
     """Each observation is stored once, in slot t; the observation after a transition is the one in the next slot.

@@ -114,9 +114,9 @@ def example_signals(trained: Trained, count: int, seed: int = 0) -> list[dict[st
     import torch
 
     from robot_rl.observer import initial_memory
-    from robot_rl.policies.deployed import DeployedPolicy
+    from robot_rl.policies.residual.refined import deployed_policy
 
-    policy = DeployedPolicy(trained.observer, trained.actor, trained.action_map)
+    policy = deployed_policy(trained.observer, trained.actor, trained.action_map)
     memory = initial_memory(policy.memory, 1)
 
     @torch.no_grad()

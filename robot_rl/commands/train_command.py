@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda; under torchrun cuda is one GPU per process")
     parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    parser.add_argument("--from", type=Path, dest="start", metavar="RUN", help="a next stage: begin where that run is, "
+                        "with the settings given now; --set must ask for more than it has done")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -46,7 +48,8 @@ def main(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / default_name(arguments)
     result = train(
         arguments.task, arguments.algorithm, folder, changes,
-        seed=arguments.seed, resume=arguments.resume, quiet=arguments.quiet, device=arguments.device,
+        seed=arguments.seed, resume=arguments.resume, start=arguments.start, quiet=arguments.quiet,
+        device=arguments.device,
     )  # fmt: skip
     if result.completed and is_first_process():
         print(f"wrote {result.folder}\nnext: robot-rl export {result.folder} -o policy.onnx")
@@ -61,6 +64,7 @@ def train(
     *,
     seed: int,
     resume: bool = False,
+    start: Path | None = None,
     quiet: bool = False,
     device: str = "cpu",
 ) -> Any:
@@ -85,7 +89,7 @@ def train(
     info = RunInfo(task=task_name, robot=task.robot, command=command, extra={"task_changes": parts["task"]})
     console = None if quiet else Console(stderr=True)
     return run(
-        spec, env, folder, config, seed=seed, info=info, resume=resume,
+        spec, env, folder, config, seed=seed, info=info, resume=resume, start=start,
         runner=overlay(RunnerConfig(), parts["runner"]), console=console,
     )  # fmt: skip
 

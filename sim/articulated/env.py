@@ -302,6 +302,7 @@ class ArticulatedEnv(Steerable):
         cost = self.costs()
         self._look(observe)
         obs = final_obs = self._observations(observe)
+        self.final_signals = self._signals
         if self.options.auto_reset:
             ids = (terminated | truncated).nonzero()[:, 0]
             if len(ids) > 0:

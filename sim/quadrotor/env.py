@@ -222,6 +222,7 @@ class QuadrotorEnv:
             ids = (terminated | truncated).nonzero()[:, 0]
             if len(ids) > 0:
                 final_obs = {k: v.clone() for k, v in final_obs.items()}
+                self.final_signals = {k: v.clone() for k, v in self.signals().items()}
                 self._reset(ids)
         return Step(self._observations(observe), reward, cost, terminated, truncated, final_obs, log)
 

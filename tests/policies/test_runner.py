@@ -241,6 +241,26 @@ def test_a_complete_run_goes_on_for_more_iterations_as_if_it_had_been_asked_for_
         run("ppo", tmp_path / "run", changes={"iterations": 4}, resume=True)
 
 
+def test_a_next_stage_begins_where_another_run_is_under_other_settings(tmp_path):
+    """With the same settings it is the longer run; with others it is not, and the first run stays as it was."""
+    long = run("ppo", tmp_path / "long", changes={"iterations": 6})
+    first = run("ppo", tmp_path / "first", changes={"iterations": 4})
+    again = run("ppo", tmp_path / "again", changes={"iterations": 6}, start=tmp_path / "first")
+    assert torch.equal(parameters(again), parameters(long))
+    other = run("ppo", tmp_path / "other", changes={"iterations": 6, "epochs": 1}, start=tmp_path / "first")
+    assert not torch.equal(parameters(other), parameters(long))
+    record = json.loads((tmp_path / "other/run.json").read_text())
+    assert record["from"] == {"run": str(tmp_path / "first"), "iteration": 4} and record["iterations"] == 6
+    assert [row["iteration"] for row in metrics(tmp_path / "other")] == [5, 6]
+    assert first.iterations == 4 and len(metrics(tmp_path / "first")) == 4
+    with pytest.raises(ConfigError, match="4 of 4 behind it"):
+        run("ppo", tmp_path / "short", changes={"iterations": 4}, start=tmp_path / "first")
+    with pytest.raises(CheckpointError, match="is a run of algorithm 'ppo'"):
+        run("td3-l2f", tmp_path / "wrong", start=tmp_path / "first")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        run("ppo", tmp_path / "none", start=tmp_path / "nowhere")
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     process = start("ppo", tmp_path / "run")
     try:

@@ -74,13 +74,14 @@ class Demonstrator:
 
     def __init__(self, wanted: Wanted) -> None:
         """Raises ConfigError: no images to be had, or a policy that does not fit the task."""
-        from robot_rl.evaluation.episodes.actions import Proposer
         from robot_rl.evaluation.jointed.rollout import SETTINGS, Player
+        from robot_rl.policies.proposals import Proposer
 
         changes = _with_images(wanted) if wanted.images else dict(wanted.changes)
         self.wanted, self.options = wanted, {**changes, **SETTINGS}
         self.player: Player = Player(wanted.policy, wanted.task.overridden(changes), 1, wanted.seed)
-        self.proposer = Proposer(self.player)
+        policy = self.player.policy
+        self.proposer = Proposer(self.player.env, policy if hasattr(policy, "contract") else lambda: policy.policy)
         self.spec = _spec(wanted, self.player, self.options)
 
     def episode(self, seed: int, facts: Mapping[str, Any]) -> Episode:
@@ -98,9 +99,9 @@ class Demonstrator:
         signals = _signals(env)
         self._look(rows, observed, signals)
         while True:
-            proposed = self.proposer.propose(signals)
+            proposed = self.proposer.propose(signals)[0]
             action = truncated_noise(proposed, self.wanted.noise, rng) if self.wanted.noise else proposed
-            self.proposer.executed(action)
+            self.proposer.executed(torch.from_numpy(action)[None])
             step = env.step(torch.from_numpy(action)[None])
             signals = _signals(env)
             self._look(rows, step.final_obs, signals)
@@ -119,7 +120,8 @@ class Demonstrator:
         for name in rows:
             kind, _, rest = name.partition("/")
             if kind == "obs":
-                rows[name].append(observed[rest][0].cpu().numpy().copy())
+                seen = observed[rest].cpu().numpy() if rest in observed else signals[rest]
+                rows[name].append(seen[0].copy())
             elif kind == "image":
                 rows[name].append(signals[_PICTURE + rest][0])
 
@@ -211,6 +213,7 @@ def _spec(wanted: Wanted, player: Player, options: Mapping[str, Any]) -> DataSpe
 
     env, actions = player.env, Feature("float32", (player.env.action_dim,), "", player.env.action_map.action_names)
     features = {f"obs/{group}": Feature("float32", (size,)) for group, size in env.obs_dims.items()}
+    features |= {f"obs/{s.name}": Feature("float32", s.shape, s.unit) for s in env.task.signals}
     if wanted.images:
         pictures = {n.removeprefix(_PICTURE): v for n, v in _signals(env).items() if n.startswith(_PICTURE)}
         features |= {f"image/{name}": Feature("uint8", v.shape[1:]) for name, v in pictures.items()}

@@ -1,0 +1,44 @@
+"""What is deployed of a refinement: the correction, and the base that it belongs to."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from robot_rl.policies.residual.base import FrozenBase
+
+
+class ResidualActor(nn.Module):
+    """(observation (N, n), base's action (N, A)) → the action (N, A) to execute; a frozen copy in evaluation mode.
+
+    clip(base + scale · reach · tanh(f(normalised observation, base))) to middle ± (1 + scale) · reach and to [−1, 1].
+
+    Attributes:
+        base: the policy whose actions these are. source: which of what it gives is its action, see `Proposer.source`.
+    """
+
+    middle: Tensor
+    reach: Tensor
+
+    def __init__(
+        self, network: nn.Module, normalizer: nn.Module | None, base: FrozenBase, source: str, middle: Tensor,
+        reach: Tensor, scale: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.base, self.source, self.scale = base, source, scale
+        self.normalizer = copy.deepcopy(normalizer) if normalizer is not None else nn.Identity()
+        self.network = copy.deepcopy(network)
+        self.register_buffer("middle", middle.clone())
+        self.register_buffer("reach", reach.clone())
+        self.requires_grad_(False).eval()
+
+    def forward(self, obs: Tensor, base: Tensor) -> Tensor:
+        correction = torch.tanh(self.network(torch.cat((self.normalizer(obs), base), 1)))
+        return limited(base + self.scale * self.reach * correction, self.middle, (1.0 + self.scale) * self.reach)
+
+
+def limited(action: Tensor, middle: Tensor, room: Tensor) -> Tensor:
+    """Actions (N, A) within middle ± room (A,) and within [−1, 1]."""
+    return torch.clamp(torch.minimum(torch.maximum(action, middle - room), middle + room), -1.0, 1.0)
