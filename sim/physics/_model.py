@@ -84,10 +84,14 @@ def force_columns(model: mujoco.MjModel) -> np.ndarray:
     return columns
 
 
-def sees_contacts(model: mujoco.MjModel) -> bool:
-    """Whether a sensor of position or velocity reads the contacts of the present state."""
+def needs_forces(model: mujoco.MjModel) -> bool:
+    """Whether a sensor of position or velocity reads more than motion: contacts, limits, energies of this state."""
     import mujoco
 
-    kinds = (mujoco.mjtSensor.mjSENS_CONTACT, mujoco.mjtSensor.mjSENS_USER, mujoco.mjtSensor.mjSENS_PLUGIN)
+    kind = mujoco.mjtSensor
+    kinds = (
+        kind.mjSENS_CONTACT, kind.mjSENS_USER, kind.mjSENS_PLUGIN, kind.mjSENS_E_POTENTIAL, kind.mjSENS_E_KINETIC,
+        kind.mjSENS_JOINTLIMITPOS, kind.mjSENS_JOINTLIMITVEL, kind.mjSENS_TENDONLIMITPOS, kind.mjSENS_TENDONLIMITVEL,
+    )  # fmt: skip
     early = model.sensor_type[model.sensor_needstage != mujoco.mjtStage.mjSTAGE_ACC]
     return bool(np.isin(early, [int(kind) for kind in kinds]).any())
