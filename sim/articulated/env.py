@@ -53,7 +53,7 @@ class ArticulatedEnv(Steerable):
         torque: (N, J) N m, what the drives gave in the last physics step (targets where the PD is built in).
         action, previous_action: (N, A) of this and the last control step; NaN-free, in [−1, 1].
         episode_step: (N,) control steps since the last reset; may be written to spread the resets.
-        felt: what `sensors_felt` read (N, k) after each physics step of this control step, in a list.
+        felt: (decimation, N, k) what `sensors_felt` read after each physics step of this control step.
         over: (N,) bool, what `failed` said in this control step; for rewards and costs.
     """
 
@@ -268,7 +268,8 @@ class ArticulatedEnv(Steerable):
         self.action_dim = self.action_map.action_dim
         self._weights = dataclasses.asdict(o.reward)  # type: ignore[attr-defined]
         self.default_pose = torch.tensor(self.robot.default_pose, device=self.device)
-        self.torque, self.felt = torch.zeros(n, j, device=self.device), list[Tensor]()
+        self.torque = torch.zeros(n, j, device=self.device)
+        self.felt = torch.zeros(o.decimation, n, len(self._felt_columns), device=self.device)
         self._times = self.physics.dt * torch.arange(o.decimation, device=self.device, dtype=torch.float64)
         self.action = torch.zeros(n, self.action_dim, device=self.device)
         self.previous_action = torch.zeros_like(self.action)
@@ -336,15 +337,14 @@ class ArticulatedEnv(Steerable):
             held = self._commands.during(delay, self._times)
         if self.robot.builtin_pd:  # such drives know the joints' true angles, the policy those of the encoders
             held = held - torch.nn.functional.pad(offset, (0, held.shape[2] - offset.shape[1]))
-        self.felt = []
-        for ctrl in held.unbind(0):  # as little as can be: after a physics step all else has left the caches
-            if not self.robot.builtin_pd:
-                ctrl = self.actuator.torque(ctrl, self.joint_pos + offset, self.joint_vel, self.gains)
-            self.torque = ctrl
-            self.physics.step(ctrl)
-            if len(self._felt_columns) > 0:
-                self.felt.append(self.physics.raw_sensordata.index_select(1, self._felt_columns))
-        self.torque = self.torque[:, : offset.shape[1]]
+            self.felt, self.torque = self.physics.run(held, self._felt_columns), held[-1, :, : offset.shape[1]]
+            return
+        felt: list[Tensor] = []
+        for wanted in held.unbind(0):
+            self.torque = self.actuator.torque(wanted, self.joint_pos + offset, self.joint_vel, self.gains)
+            self.physics.step(self.torque)
+            felt.append(self.physics.raw_sensordata.index_select(1, self._felt_columns))
+        self.felt = torch.stack(felt)
 
     def _reset(self, ids: Tensor) -> None:
         self.randomizer.draw(ids)

@@ -155,7 +155,7 @@ class LeggedEnv(ArticulatedEnv):
 
     def _move(self, target: Tensor) -> None:
         super()._move(target)
-        forces = torch.stack(self.felt).unflatten(2, (len(self.robot.feet), -1))
+        forces = self.felt.unflatten(2, (len(self.robot.feet), -1))
         self.peak_force = forces.norm(dim=3).amax((0, 2))
 
     def advance_task(self) -> None:

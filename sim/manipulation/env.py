@@ -261,11 +261,11 @@ class ManipulationEnv(ArticulatedEnv):
 
     def _move(self, target: Tensor) -> None:
         """Besides moving, measure: the wrist holds the hand against gravity, inertia and what the world exerts."""
-        before = self.sensor("ee_vel")
+        before = self.sensor("ee_vel").clone()
         super()._move(target)
         acceleration = (self.sensor("ee_vel") - before) / self.control_dt
         own = self._hand_mass * rotate_back(self.sensor("ee_quat"), acceleration - self._gravity)
-        self.force = own - torch.stack(self.felt).sum(0) / self.options.decimation
+        self.force = own - self.felt.sum(0) / self.options.decimation
 
     def advance_task(self) -> None:
         self.held = torch.where(self.solved_now(), self.held + 1, 0)
