@@ -50,6 +50,11 @@ class DelayLine:
         newer, older = self._gather(index), self._gather(index - 1)
         return older, newer, rest * self.dt
 
+    def during(self, delay: Tensor, times: Tensor) -> Tensor:
+        """The held value (K, N, C) at `times` (K,) s within the present control step, `delay` (N,) s late."""
+        older, newer, rest = self.at(delay)
+        return torch.where(times[:, None, None].to(rest) < rest, older, newer).transpose(1, 2).contiguous()
+
     def _gather(self, index: Tensor) -> Tensor:
         rows = torch.remainder(index, self.capacity).expand(1, self._ring.shape[1], -1)
         return self._ring.gather(0, rows)[0]

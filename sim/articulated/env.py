@@ -42,9 +42,8 @@ class ArticulatedEnv(Steerable):
     """N robots with joints doing one task; satisfies `robot_rl.protocols.BatchedEnv`.
 
     A family defines `make_observer`, `make_action_map`, `sample_state`, `task_signals`, `critic`, `rewards`, `failed`,
-    and where it has them `scene`, `sensors_read`, `friction_geoms`, `object_bodies`, `start_task`, `advance_task`,
-    `within_step`, `sensed`, `costs`, `shaped`, `metrics` and `succeeded`. They read `self.physics`,
-    `self.sensor(name)` and the attributes below.
+    and where it has them `scene`, `sensors_read`, `sensors_felt`, `friction_geoms`, `object_bodies`, `start_task`,
+    `advance_task`, `sensed`, `costs`, `shaped`, `metrics` and `succeeded`. They read `physics`, `sensor()` and this.
 
     Attributes:
         task, options, robot: what was asked for.
@@ -54,6 +53,8 @@ class ArticulatedEnv(Steerable):
         torque: (N, J) N m, what the drives gave in the last physics step (targets where the PD is built in).
         action, previous_action: (N, A) of this and the last control step; NaN-free, in [−1, 1].
         episode_step: (N,) control steps since the last reset; may be written to spread the resets.
+        felt: (decimation, N, k) what `sensors_felt` read after each physics step of this control step.
+        over: (N,) bool, what `failed` said in this control step; for rewards and costs.
     """
 
     buffers: tuple[str, ...] = (
@@ -74,10 +75,10 @@ class ArticulatedEnv(Steerable):
         scene, physics_dt = self.scene(), o.control_dt / o.decimation
         self.model: mujoco.MjModel = compile_scene(scene, physics_dt)
         strip(scene, self.sensors_read())
-        self.physics = load("physics", o.physics)(
-            compile_scene(scene, physics_dt), num_envs, str(self.device), o.threads
-        )
+        seen = compile_scene(scene, physics_dt)
+        self.physics = load("physics", o.physics)(seen, num_envs, str(self.device), o.threads)
         self.sensors = Sensors(self.physics)
+        self._felt_columns = self.sensors.columns(self.sensors_felt())
         self._qpos_ids = torch.tensor([self.model.joint(j).qposadr[0] for j in self.robot.joints], device=self.device)
         self._qvel_ids = torch.tensor([self.model.joint(j).dofadr[0] for j in self.robot.joints], device=self.device)
         self._actuated_qpos = torch.tensor(
@@ -109,6 +110,10 @@ class ArticulatedEnv(Steerable):
         """Names of the MJCF sensors that the task reads; the others are not computed. Default: None, all."""
         return None
 
+    def sensors_felt(self) -> Sequence[str]:
+        """Names of sensors of forces whose readings of every physics step are wanted in `felt`; default: none."""
+        return ()
+
     def object_bodies(self) -> Sequence[str]:
         """Names of the bodies whose mass `randomize.object_mass` scales; default: none."""
         return ()
@@ -131,9 +136,6 @@ class ArticulatedEnv(Steerable):
 
     def advance_task(self) -> None:
         """Once per control step after the physics, before rewards: contact timers, new goals."""
-
-    def within_step(self) -> None:
-        """After each physics step: whatever must not be missed between control steps, such as peak forces."""
 
     def task_signals(self) -> dict[str, Tensor]:
         """True signals besides `joint_pos` and `joint_vel`: name → (N, …)."""
@@ -264,12 +266,15 @@ class ArticulatedEnv(Steerable):
     def _allocate(self) -> None:
         n, j, o = self.num_envs, len(self.robot.joints), self.options
         self.action_dim = self.action_map.action_dim
-        self._weights = {f.name: getattr(o.reward, f.name) for f in dataclasses.fields(o.reward)}  # type: ignore[attr-defined]
+        self._weights = dataclasses.asdict(o.reward)  # type: ignore[attr-defined]
         self.default_pose = torch.tensor(self.robot.default_pose, device=self.device)
         self.torque = torch.zeros(n, j, device=self.device)
+        self.felt = torch.zeros(o.decimation, n, len(self._felt_columns), device=self.device)
+        self._times = self.physics.dt * torch.arange(o.decimation, device=self.device, dtype=torch.float64)
         self.action = torch.zeros(n, self.action_dim, device=self.device)
         self.previous_action = torch.zeros_like(self.action)
         self.episode_step = torch.zeros(n, dtype=torch.long, device=self.device)
+        self.over = torch.zeros(n, dtype=torch.bool, device=self.device)
         self._delay = torch.zeros(n, device=self.device)
         longest = o.latency.max + JITTER_SIGMAS * o.latency.jitter
         self._commands = DelayLine(self.model.nu, n, longest, o.control_dt, self.device)
@@ -292,12 +297,14 @@ class ArticulatedEnv(Steerable):
         self.episode_step = self.episode_step + 1
         self.advance_task()
         broken = self.physics.unstable
-        terminated = self.failed() | broken
+        self.over = self.failed()
+        terminated = self.over | broken
         truncated = (self.episode_step >= self.max_episode_steps) & ~terminated
         terms = self.rewards()
-        total = torch.stack([self._weights[name] * value for name, value in terms.items()]).sum(0)
-        reward = torch.where(broken, 0.0, self.control_dt * self.shaped(total))
-        log = {f"reward/{name}": value.mean() for name, value in terms.items()}
+        values = torch.stack(list(terms.values()))
+        weights = torch.tensor([self._weights[name] for name in terms], device=self.device)[:, None]
+        reward = torch.where(broken, 0.0, self.control_dt * self.shaped((weights * values).sum(0)))
+        log = dict(zip((f"reward/{name}" for name in terms), values.mean(1).unbind(0), strict=True))
         log |= {name: value.mean() for name, value in self.metrics().items()}
         cost = self.costs()
         self._look(observe)
@@ -322,26 +329,23 @@ class ArticulatedEnv(Steerable):
     def _move(self, target: Tensor) -> None:
         """One control step of physics towards targets that the drives get to know after their delay."""
         self._commands.push(target.T)
-        older, newer, rest = target, target, None
+        held, offset = target.expand(self.options.decimation, -1, -1), self.randomizer.joint_offset
         if self._commands.needed:
             delay = self._delay
             if self.options.latency.jitter > 0:
                 late = torch.randn(self.num_envs, generator=self._generator, device=self.device).abs()
                 delay = delay + self.options.latency.jitter * torch.clamp(late, max=JITTER_SIGMAS)
-            old, new, rest = self._commands.at(delay)
-            older, newer = old.T, new.T
-        offset, builtin, dt = self.randomizer.joint_offset, self.robot.builtin_pd, self.physics.dt
-        for k in range(self.options.decimation):
-            held = newer if rest is None else torch.where((k * dt < rest)[:, None], older, newer)
-            if builtin:
-                ctrl = held.clone()
-                ctrl[:, : offset.shape[1]] -= offset
-                self.torque = ctrl[:, : offset.shape[1]]
-            else:
-                ctrl = self.actuator.torque(held, self.joint_pos + offset, self.joint_vel, self.gains)
-                self.torque = ctrl
-            self.physics.step(ctrl)
-            self.within_step()
+            held = self._commands.during(delay, self._times)
+        if self.robot.builtin_pd:  # such drives know the joints' true angles, the policy those of the encoders
+            held = held - torch.nn.functional.pad(offset, (0, held.shape[2] - offset.shape[1]))
+            self.felt, self.torque = self.physics.run(held, self._felt_columns), held[-1, :, : offset.shape[1]]
+            return
+        felt: list[Tensor] = []
+        for wanted in held.unbind(0):
+            self.torque = self.actuator.torque(wanted, self.joint_pos + offset, self.joint_vel, self.gains)
+            self.physics.step(self.torque)
+            felt.append(self.physics.raw_sensordata.index_select(1, self._felt_columns))
+        self.felt = torch.stack(felt)
 
     def _reset(self, ids: Tensor) -> None:
         self.randomizer.draw(ids)

@@ -66,6 +66,10 @@ class Physics(Protocol):
         """One physics step with ctrl (N, nu): torques of `motor`s (N m), targets of position actuators (rad or m)."""
         ...
 
+    def run(self, ctrls: Tensor, columns: Tensor) -> Tensor:
+        """A physics step for each of ctrls (K, N, nu) → (K, N, k): these columns of `raw_sensordata` after each."""
+        ...
+
     def set_state(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         """Put simulations `ids` (k,) into states (k, nq), (k, nv), at rest in every other respect.
 

@@ -8,17 +8,8 @@ from torch import Tensor
 
 def quat_mul(a: Tensor, b: Tensor) -> Tensor:
     """a ⊗ b: first b, then a."""
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        dim=-1,
-    )
+    w, u, s, v = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
+    return torch.cat([w * s - (u * v).sum(-1, keepdim=True), w * v + s * u + torch.linalg.cross(u, v)], dim=-1)
 
 
 def conjugate(q: Tensor) -> Tensor:

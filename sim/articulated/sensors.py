@@ -21,13 +21,20 @@ class Sensors:
             model.sensor(i).name: slice(int(model.sensor_adr[i]), int(model.sensor_adr[i] + model.sensor_dim[i]))
             for i in range(model.nsensor)
         }
+        self._data: Tensor | None = None
+        self._views: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
     def read(self, name: str) -> Tensor:
         """(N, k) of the present state."""
-        return self.physics.sensordata[:, self._places[name]]
+        data = self.physics.sensordata
+        if data is not self._data:
+            self._data, self._views = data, {}
+        if name not in self._views:
+            self._views[name] = data[:, self._places[name]]
+        return self._views[name]
 
     def read_raw(self, name: str) -> Tensor:
         """(N, k) as the last physics step left it."""

@@ -36,6 +36,9 @@ class LeggedEnv(ArticulatedEnv):
     def sensors_read(self) -> Sequence[str] | None:
         return [f"{foot}_{kind}" for foot in self.robot.feet for kind in FOOT_SENSORS]
 
+    def sensors_felt(self) -> Sequence[str]:
+        return [f"{foot}_force" for foot in self.robot.feet]
+
     def make_observer(self) -> Observer:
         return ProprioceptionObserver(self.task.signals, self.robot.default_pose, self.options.history)
 
@@ -138,7 +141,7 @@ class LeggedEnv(ArticulatedEnv):
         return {
             "joint_speed": torch.clamp(self.joint_vel.abs().amax(1) - o.joint_speed, min=0),
             "foot_force": torch.clamp(self.peak_force - o.foot_force, min=0),
-            "fall": self.failed().float(),
+            "fall": self.over.float(),
         }
 
     def touching(self) -> Tensor:
@@ -150,12 +153,10 @@ class LeggedEnv(ArticulatedEnv):
         self.contact[ids], self.touched_down[ids] = False, False
         self.air_time[ids], self.peak_force[ids] = 0.0, 0.0
 
-    def within_step(self) -> None:
-        self.peak_force = torch.maximum(self.peak_force, self.foot_force().amax(1))
-
     def _move(self, target: Tensor) -> None:
-        self.peak_force = torch.zeros_like(self.peak_force)
         super()._move(target)
+        forces = self.felt.unflatten(2, (len(self.robot.feet), -1))
+        self.peak_force = forces.norm(dim=3).amax((0, 2))
 
     def advance_task(self) -> None:
         # The air time a foot had is still there at touch-down, for the reward; it starts anew one step later.

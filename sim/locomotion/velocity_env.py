@@ -93,7 +93,7 @@ class VelocityEnv(LeggedEnv):
             "height": (self.base_height() - self.robot.base_height).square(),
             "joint_limits": terms.joint_limits(pos, *self._soft),
             "pose": terms.pose(pos, default, self._pose_weight),
-            "termination": self.failed().to(pos),
+            "termination": self.over.to(pos),
             "stand_still": terms.stand_still(pos, default, self.command),
             "torque": terms.torque(self.torque),
             "action_rate": (self.action - self.previous_action).square().sum(1),

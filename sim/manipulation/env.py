@@ -77,6 +77,9 @@ class ManipulationEnv(ArticulatedEnv):
     def friction_geoms(self) -> Sequence[str]:
         return self.friction_of
 
+    def sensors_felt(self) -> Sequence[str]:
+        return ("wrist_force",)
+
     def object_bodies(self) -> Sequence[str]:
         return self.mass_of
 
@@ -111,7 +114,7 @@ class ManipulationEnv(ArticulatedEnv):
         upright = torch.tensor([1.0, 0.0, 0.0, 0.0], device=device)
         self.target_pos, self.target_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)
         self.fixture_pos, self.fixture_quat = torch.zeros(n, 3, device=device), upright.repeat(n, 1)
-        self.force, self._wrist_sum = torch.zeros(n, 3, device=device), torch.zeros(n, 3, device=device)
+        self.force = torch.zeros(n, 3, device=device)
         self.held = torch.zeros(n, dtype=torch.long, device=device)
         self.solved = torch.zeros(n, dtype=torch.bool, device=device)
         self.object_bias, self.target_bias = torch.zeros(n, 3, device=device), torch.zeros(n, 3, device=device)
@@ -209,7 +212,7 @@ class ManipulationEnv(ArticulatedEnv):
     # Rewards, costs, ends.
 
     def rewards(self) -> dict[str, Tensor]:
-        failed = self.failed() & ~self.solved
+        failed = self.over & ~self.solved
         return {
             **self.task_rewards(),
             "success": self.solved.float(),
@@ -258,14 +261,11 @@ class ManipulationEnv(ArticulatedEnv):
 
     def _move(self, target: Tensor) -> None:
         """Besides moving, measure: the wrist holds the hand against gravity, inertia and what the world exerts."""
-        before, self._wrist_sum = self.sensor("ee_vel"), torch.zeros_like(self.force)
+        before = self.sensor("ee_vel").clone()
         super()._move(target)
         acceleration = (self.sensor("ee_vel") - before) / self.control_dt
         own = self._hand_mass * rotate_back(self.sensor("ee_quat"), acceleration - self._gravity)
-        self.force = own - self._wrist_sum / self.options.decimation
-
-    def within_step(self) -> None:
-        self._wrist_sum = self._wrist_sum + self.force_sensor("wrist_force")
+        self.force = own - self.felt.sum(0) / self.options.decimation
 
     def advance_task(self) -> None:
         self.held = torch.where(self.solved_now(), self.held + 1, 0)

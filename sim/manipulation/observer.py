@@ -141,8 +141,8 @@ class EndEffectorActionMap(ActionMap):
         self.chain = KinematicChain(model, "ee")
         self.solver = InverseKinematics(self.chain, rest, iterations=2, damping=0.02, posture=0.01)
         self.full_width = commands[1].upper[0]
-        self.register_buffer("lower", torch.tensor(lower))
-        self.register_buffer("upper", torch.tensor(upper))
+        self.register_buffer("lower", torch.tensor(lower)[:, None])
+        self.register_buffer("upper", torch.tensor(upper)[:, None])
         self.register_buffer("width", torch.tensor([[width]]))
 
     @property
@@ -154,24 +154,26 @@ class EndEffectorActionMap(ActionMap):
         return ("dx", "dy", "dz") + ("dyaw",) * self.turns + ("gripper",) * self.grips
 
     def forward(self, action: Tensor, signals: dict[str, Tensor]) -> dict[str, Tensor]:
-        action = torch.clamp(action, -1.0, 1.0)
-        q = signals[self.signals[0].name]
-        pos, rot = self.chain(q)
-        target = torch.minimum(torch.maximum(pos + self.step_size * action[:, :3], self.lower), self.upper)
-        one = torch.ones_like(action[:, 0])
-        cosine, sine = one, 0.0 * one
+        action = torch.clamp(action, -1.0, 1.0).T.contiguous()  # the batch last, as in the chain
+        q = signals[self.signals[0].name].T.contiguous()
+        poses = self.chain.poses(q)
+        x_axis, pos = poses[-1, 0], poses[-1, 3]
+        target = torch.minimum(torch.maximum(pos + self.step_size * action[:3], self.lower), self.upper)
+        cosine = torch.ones_like(action[0])
+        sine = torch.zeros_like(cosine)
         if self.turns:
-            length = torch.sqrt(rot[:, 0, 0].square() + rot[:, 1, 0].square()).clamp(min=1e-6)
-            c, s, by = rot[:, 0, 0] / length, rot[:, 1, 0] / length, self.turn_size * action[:, 3]
-            cosine, sine = c * torch.cos(by) - s * torch.sin(by), s * torch.cos(by) + c * torch.sin(by)
-        joints = self.solver(q, target, _pointing_down(cosine, sine))
-        width = self.width + 0.0 * action[:, :1]
+            length = torch.sqrt(x_axis[0].square() + x_axis[1].square()).clamp(min=1e-6)
+            c, s, by = x_axis[0] / length, x_axis[1] / length, self.turn_size * action[3]
+            turn = torch.cos(by), torch.sin(by)
+            cosine, sine = c * turn[0] - s * turn[1], s * turn[0] + c * turn[1]
+        joints = self.solver.solve(q, torch.cat([_pointing_down(cosine, sine), target[None]]), poses).T
+        width = self.width + 0.0 * action[:1].T
         if self.grips:
-            width = 0.5 * self.full_width * (1.0 + action[:, -1:])
+            width = 0.5 * self.full_width * (1.0 + action[-1:].T)
         return {self.commands[0].name: joints, self.commands[1].name: width}
 
 
 def _pointing_down(cosine: Tensor, sine: Tensor) -> Tensor:
-    """(N, 3, 3): z axis straight down, x axis along (cosine, sine, 0)."""
-    zero = 0.0 * cosine
-    return torch.stack([cosine, sine, zero, sine, -cosine, zero, zero, zero, zero - 1.0], dim=1).reshape(-1, 3, 3)
+    """(3 axes, 3, N): z axis straight down, x axis along (cosine, sine, 0)."""
+    zero = torch.zeros_like(cosine)
+    return torch.stack([cosine, sine, zero, sine, -cosine, zero, zero, zero, zero - 1.0]).reshape(3, 3, -1)

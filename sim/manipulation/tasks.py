@@ -39,14 +39,18 @@ class CubeEnv(ManipulationEnv):
 
     friction_of, mass_of = (scenes.OBJECT,), (scenes.OBJECT,)
 
+    def _allocate(self) -> None:
+        super()._allocate()
+        self._middle = torch.tensor([[*CENTRE, 0.0]], device=self.device)
+
     def place(self, ids: Tensor, qpos: Tensor) -> None:
         o, k = self.options, len(ids)
         self._start = self.in_area(o.area, scenes.CUBE_HALF, k)
         self.put_object(qpos, self._start, from_yaw(self.uniform(-o.object_yaw, o.object_yaw, k)))
 
     def lost(self) -> Tensor:
-        away = self.object_pos - torch.tensor([*CENTRE, 0.0], device=self.device)
-        return (away[:, :2].norm(dim=1) > OFF_TABLE) | (away[:, 2] < -0.05)
+        pos = self.object_pos
+        return (terms.planar(pos, self._middle) > OFF_TABLE) | (pos[:, 2] < -0.05)
 
     def reach(self) -> Tensor:
         """(N,) m from the gripper to the cube."""

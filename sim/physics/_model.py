@@ -17,6 +17,8 @@ from robot_rl.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     import mujoco
 
+    from robot_rl.sim.articulated.physics import Physics
+
 _GROUPS = ("body_", "jnt_", "dof_", "geom_", "site_", "pair_", "eq_", "tendon_", "actuator_", "qpos")
 _NOT_PHYSICAL = ("_user", "_rgba", "_aabb", "_rbound", "_acc0", "_invweight0", "_length0", "_subtreemass", "_plugin")
 OPTIONS = ("opt.gravity", "opt.wind", "opt.density", "opt.viscosity", "opt.magnetic")
@@ -84,10 +86,23 @@ def force_columns(model: mujoco.MjModel) -> np.ndarray:
     return columns
 
 
-def sees_contacts(model: mujoco.MjModel) -> bool:
-    """Whether a sensor of position or velocity reads the contacts of the present state."""
+def needs_forces(model: mujoco.MjModel) -> bool:
+    """Whether a sensor of position or velocity reads more than motion: contacts, limits, energies of this state."""
     import mujoco
 
-    kinds = (mujoco.mjtSensor.mjSENS_CONTACT, mujoco.mjtSensor.mjSENS_USER, mujoco.mjtSensor.mjSENS_PLUGIN)
+    kind = mujoco.mjtSensor
+    kinds = (
+        kind.mjSENS_CONTACT, kind.mjSENS_USER, kind.mjSENS_PLUGIN, kind.mjSENS_E_POTENTIAL, kind.mjSENS_E_KINETIC,
+        kind.mjSENS_JOINTLIMITPOS, kind.mjSENS_JOINTLIMITVEL, kind.mjSENS_TENDONLIMITPOS, kind.mjSENS_TENDONLIMITVEL,
+    )  # fmt: skip
     early = model.sensor_type[model.sensor_needstage != mujoco.mjtStage.mjSTAGE_ACC]
     return bool(np.isin(early, [int(kind) for kind in kinds]).any())
+
+
+def run_each(physics: Physics, ctrls: Tensor, columns: Tensor) -> Tensor:
+    """`Physics.run` for backends with nothing quicker than `step`."""
+    felt: list[Tensor] = []
+    for ctrl in ctrls.unbind(0):
+        physics.step(ctrl)
+        felt.append(physics.raw_sensordata.index_select(1, columns))
+    return torch.stack(felt)

@@ -26,7 +26,7 @@ from robot_rl.errors import ConfigError
 from robot_rl.sim.physics._bullet_build import check_supported
 from robot_rl.sim.physics._bullet_sensors import check_sensors
 from robot_rl.sim.physics._bullet_world import BulletWorld
-from robot_rl.sim.physics._model import check_batch, check_field, cpu_only, nominal, varying_fields
+from robot_rl.sim.physics._model import check_batch, check_field, cpu_only, nominal, run_each, varying_fields
 from robot_rl.sim.physics._silence import silenced
 
 with silenced():  # it tells when it was built
@@ -90,6 +90,9 @@ class PybulletPhysics:
             if not (np.isfinite(world.data.qpos).all() and (np.abs(world.data.qvel) < FASTEST).all()):
                 self._diverged[i] = True
                 world.put(self.model.qpos0, np.zeros(self.model.nv))
+
+    def run(self, ctrls: Tensor, columns: Tensor) -> Tensor:
+        return run_each(self, ctrls, columns)
 
     def set_state(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         self._renew()

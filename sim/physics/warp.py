@@ -30,7 +30,7 @@ from torch import Tensor
 
 from robot_rl.errors import ConfigError
 from robot_rl.sim.physics._contacts import contact_room
-from robot_rl.sim.physics._model import OPTIONS, check_batch, check_field, nominal, varying_fields
+from robot_rl.sim.physics._model import OPTIONS, check_batch, check_field, nominal, run_each, varying_fields
 from robot_rl.sim.physics._warp_kernels import reset_diverged
 
 wp.config.log_level = wp.LOG_WARNING  # else a line for each of some hundred kernels
@@ -145,6 +145,9 @@ class WarpPhysics:
         self._steps += 1
         if not self._device.is_cuda or self._steps % OVERFLOW_CHECK == 0:
             self._grow_where_needed()
+
+    def run(self, ctrls: Tensor, columns: Tensor) -> Tensor:
+        return run_each(self, ctrls, columns)
 
     def set_state(self, ids: Tensor, qpos: Tensor, qvel: Tensor) -> None:
         if len(ids) == 0:

@@ -98,6 +98,15 @@ class PhysicsContract:
         assert torch.equal(together.qpos, torch.cat([p.qpos for p in alone]))
         assert torch.equal(together.sensordata, torch.cat([p.sensordata for p in alone]))
 
+    def test_a_run_is_its_steps(self) -> None:
+        p, stepped = self.make(3), self.make(3)
+        ctrls, felt = 2.0 * torch.randn(5, 3, 12), columns(MODEL, "FR_force")
+        readings = p.run(ctrls, torch.arange(MODEL.nsensordata)[felt])
+        for ctrl, reading in zip(ctrls, readings, strict=True):
+            stepped.step(ctrl)
+            assert torch.equal(reading, stepped.raw_sensordata[:, felt])
+        assert torch.equal(p.qpos, stepped.qpos) and torch.equal(p.sensordata, stepped.sensordata)
+
     def test_it_resumes_as_if_nothing_had_happened(self) -> None:
         p, other = self.make(3), self.make(3)
         armature = torch.tensor(MODEL.dof_armature, dtype=torch.float32)[None] * 1.5

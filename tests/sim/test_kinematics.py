@@ -172,7 +172,8 @@ def test_solver_of_positive_definite_systems() -> None:
     torch.manual_seed(3)
     half = torch.randn(32, 6, 6)
     matrix, right = half @ half.transpose(1, 2) + 0.1 * torch.eye(6), torch.randn(32, 6, 2)
-    torch.testing.assert_close(matrix @ solve_positive(matrix, right), right, atol=1e-3, rtol=1e-3)
+    solved = solve_positive(matrix.permute(1, 2, 0), right.permute(1, 2, 0)).permute(2, 0, 1)
+    torch.testing.assert_close(matrix @ solved, right, atol=1e-3, rtol=1e-3)
 
 
 def test_what_is_no_chain_is_refused() -> None:
