@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from robot_rl.errors import ConfigError
 
 _GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
+_FIRM = 1e9  # N m that a gear between joint and rotor may transmit
 _SLIPPERY = 1e-6  # friction below counts as this much
 _WEIGHTS = (1.0, 1e-2, 1e-4)  # of pairs with a free body, with something immovable, of a robot's links with each other
 _SHAPES = (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_SPHERE, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_BOX)
@@ -39,11 +40,23 @@ class Link:
     joint: int
 
 
+@dataclass(frozen=True)
+class Rotor:
+    """A wheel, link 0 of multibody `unique`, geared to the joint of degree of freedom `dof`.
+
+    It turns as fast (rad/s, or m/s for a slide) and has the inertia (kg m², kg) that Bullet's joints lack.
+    """
+
+    dof: int
+    unique: int
+
+
 def check_supported(model: mujoco.MjModel) -> None:
     """Raises ConfigError that names everything in the model that PyBullet, or this conversion, cannot do."""
     moving = model.body_weldid != 0
     colliding = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
     shapes = {_GEOM(int(t)).name for t in model.geom_type[colliding] if int(t) not in [int(s) for s in _SHAPES]}
+    free = model.jnt_type[model.dof_jntid] == _JOINT.mjJNT_FREE
     trouble = {
         "height fields": model.nhfield > 0,
         "tendons": model.ntendon > 0,
@@ -53,6 +66,7 @@ def check_supported(model: mujoco.MjModel) -> None:
         "actuators with activation": model.na > 0,
         "contact pairs (<pair>)": model.npair > 0,
         f"collision shapes {', '.join(sorted(shapes))}": bool(shapes),
+        "armature or friction loss of free joints": bool((model.dof_armature + model.dof_frictionloss)[free].any()),
         "ball joints": bool((model.jnt_type == _JOINT.mjJNT_BALL).any()),
         "bodies with several joints": bool((model.body_jntnum > 1).any()),
         "actuators on something other than a joint": bool((model.actuator_trntype != mujoco.mjtTrn.mjTRN_JOINT).any()),
@@ -63,11 +77,11 @@ def check_supported(model: mujoco.MjModel) -> None:
         raise ConfigError(f"physics 'pybullet' has no {'; no '.join(found)}; choose 'mujoco' for this model")
 
 
-def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> list[Link]:
+def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> tuple[list[Link], list[Rotor]]:
     """Fill the empty world of `client`; `data` must be forwarded at `model.qpos0`.
 
     Returns:
-        The moving bodies, parents before children.
+        The moving bodies, parents before children, and the rotors of their joints.
     """
     client.setGravity(*model.opt.gravity)
     client.setPhysicsEngineParameter(
@@ -83,7 +97,7 @@ def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> list[Link]
     for link in links:
         _dynamics(client, model, link, friction.get((link.body, -1), 1.0))
     _collisions(client, model, links, members)
-    return links
+    return links, [_rotor(client, model, link) for link in links if _has_rotor(model, link)]
 
 
 def _statics(client: Any, model: mujoco.MjModel, data: mujoco.MjData, friction: Frictions) -> list[tuple[int, int]]:
@@ -132,12 +146,16 @@ def _tree(client: Any, model: mujoco.MjModel, data: mujoco.MjData, root: int) ->
         linkJointAxis=list(axes),
         flags=client.URDF_USE_SELF_COLLISION | client.URDF_USE_SELF_COLLISION_INCLUDE_PARENT,
     )
-    # Properties of the whole multibody; in one call with a link's they would make Bullet ignore the link's.
+    _undamped(client, unique)
+    own = [Link(root, unique, -1, _joint(model, root))] if free else []
+    return own + [Link(b, unique, index[b], _joint(model, b)) for b in rest]
+
+
+def _undamped(client: Any, unique: int) -> None:
+    """Properties of a whole multibody; in one call with a link's they would make Bullet ignore the link's."""
     client.changeDynamics(unique, -1, linearDamping=0.0, angularDamping=0.0)
     client.changeDynamics(unique, -1, maxJointVelocity=1e6)
     client.changeDynamics(unique, -1, activationState=client.ACTIVATION_STATE_DISABLE_SLEEPING)
-    own = [Link(root, unique, -1, _joint(model, root))] if free else []
-    return own + [Link(b, unique, index[b], _joint(model, b)) for b in rest]
 
 
 def _place(model: mujoco.MjModel, body: int, base: int) -> list[float]:
@@ -162,6 +180,32 @@ def _dynamics(client: Any, model: mujoco.MjModel, link: Link, friction: float) -
         client.changeDynamics(link.unique, link.index, jointLowerLimit=low, jointUpperLimit=high)
     # Switches Bullet's default motor off.
     client.setJointMotorControl2(link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=0.0, force=0.0)
+
+
+def _has_rotor(model: mujoco.MjModel, link: Link) -> bool:
+    if link.joint < 0 or link.index < 0:
+        return False
+    dof = int(model.jnt_dofadr[link.joint])
+    driven = bool((model.actuator_trnid[:, 0] == link.joint).any())
+    return driven or bool(model.dof_armature[dof] + model.dof_damping[dof] + model.dof_frictionloss[dof] > 0.0)
+
+
+def _rotor(client: Any, model: mujoco.MjModel, link: Link) -> Rotor:
+    """Beside the robot and not on it: there it would add to its links what armature does not."""
+    centre, upright = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]
+    unique = client.createMultiBody(
+        baseMass=0.0, linkMasses=[1.0], linkCollisionShapeIndices=[-1], linkVisualShapeIndices=[-1],
+        linkPositions=[centre], linkOrientations=[upright], linkInertialFramePositions=[centre],
+        linkInertialFrameOrientations=[upright], linkParentIndices=[0], linkJointTypes=[client.JOINT_REVOLUTE],
+        linkJointAxis=[[0.0, 0.0, 1.0]],
+    )  # fmt: skip
+    _undamped(client, unique)
+    client.setJointMotorControl2(unique, 0, client.VELOCITY_CONTROL, targetVelocity=0.0, force=0.0)
+    gear = client.createConstraint(
+        link.unique, link.index, unique, 0, client.JOINT_GEAR, [0.0, 0.0, 1.0], centre, centre
+    )
+    client.changeConstraint(gear, gearRatio=-1.0, maxForce=_FIRM)
+    return Rotor(int(model.jnt_dofadr[link.joint]), unique)
 
 
 def _collisions(client: Any, model: mujoco.MjModel, links: list[Link], statics: list[tuple[int, int, int]]) -> None:

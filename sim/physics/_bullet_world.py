@@ -8,11 +8,10 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from robot_rl.sim.physics._bullet_build import Link, build
+from robot_rl.sim.physics._bullet_build import Link, Rotor, build
 from robot_rl.sim.physics._bullet_sensors import Touch, evaluate, nearest_geom
 
-_LIGHT = 5.0  # times its own inertia: less is lacking in stable joints
-_SWEEPS = 4  # over the joints; they push on each other through the links between them
+_LEAST = 1e-12  # kg m², of a rotor that has no inertia in this step
 _FREE = mujoco.mjtJoint.mjJNT_FREE
 _IMPLICIT = (int(mujoco.mjtIntegrator.mjINT_IMPLICIT), int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST))
 
@@ -31,7 +30,6 @@ class BulletWorld:
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONSTRAINT)
         self.data = mujoco.MjData(model)
         self.applied = np.zeros((model.nbody, 6))
-        self._servos: dict[int, tuple[float, float]] = {}
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -41,7 +39,10 @@ class BulletWorld:
         mujoco.mj_resetData(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
         self.client.resetSimulation()
-        self.links: list[Link] = build(self.client, self.model, self.data)
+        self.links: list[Link]
+        self.rotors: list[Rotor]
+        self.links, self.rotors = build(self.client, self.model, self.data)
+        self._inertia = np.full(self.model.nv, -1.0)
         self._by_bullet = {(link.unique, link.index): link for link in self.links}
         self._shapes = {
             link.body: [
@@ -56,7 +57,6 @@ class BulletWorld:
             if self.model.body_weldid[self.model.geom_bodyid[g]] == 0
             and (self.model.geom_contype[g] or self.model.geom_conaffinity[g])
         ]  # fmt: skip
-        self._light_actuators = self._light()
         self.data.ctrl[:] = ctrl
         self.put(qpos, qvel)
 
@@ -78,6 +78,8 @@ class BulletWorld:
             mujoco.mju_mulQuat(quat, d.qpos[q + 3 : q + 7], m.body_iquat[link.body])
             client.resetBasePositionAndOrientation(link.unique, (d.qpos[q : q + 3] + arm).tolist(), _xyzw(quat))
             client.resetBaseVelocity(link.unique, (d.qvel[v : v + 3] + np.cross(spin, arm)).tolist(), spin.tolist())
+        for rotor in self.rotors:
+            client.resetJointState(rotor.unique, 0, 0.0, d.qvel[rotor.dof])
         self._derive()
         d.sensordata[:] = 0.0
         mujoco.mj_sensorPos(m, d)
@@ -88,7 +90,8 @@ class BulletWorld:
         m, d = self.model, self.data
         d.ctrl[:] = ctrl
         mujoco.mj_fwdActuation(m, d)
-        self._push(self._torques())
+        self._set_rotors()
+        self._push(d.qfrc_actuator + d.qfrc_passive)
         before = d.qvel.copy()
         self.client.stepSimulation()
         self._read()
@@ -106,58 +109,22 @@ class BulletWorld:
         mujoco.mj_fwdPosition(self.model, self.data)
         mujoco.mj_fwdVelocity(self.model, self.data)
 
-    def _torques(self) -> np.ndarray:
-        """(nv,) what Bullet is told to apply so that it moves as with dry friction, armature and implicit damping.
+    def _set_rotors(self) -> None:
+        """Give each rotor its inertia and dry friction.
 
-        With A the armatures and D the damping that MuJoCo integrates implicitly, (M + A + hD) q̈ = τ − c + Jᵀf. Bullet
-        solves M q̈ = τ' − c + Jᵀf, so τ' = τ − (A + hD) q̈, where q̈ is predicted with the contact forces of the step
-        before. Bullet's own motors would let friction act on M alone: with the armature of geared drives that is much
-        too much of it.
+        With A the armatures and D the damping that MuJoCo integrates implicitly, (M + A + hD) q̈ = τ − c + Jᵀf. Bullet's
+        links have M, their rotors the rest.
         """
-        m, d = self.model, self.data
-        wanted = d.qfrc_actuator + d.qfrc_passive
-        extra = m.opt.timestep * self._damping()
-        lacking = extra + m.dof_armature
-        if not lacking.any() and not m.dof_frictionloss.any():
-            return wanted
-        inertia, contact = np.zeros((m.nv, m.nv)), np.zeros(m.nv)
-        mujoco.mj_fullM(m, d, inertia)
-        self._servos = self._motors()
-        for body in np.flatnonzero(d.xfrc_applied.any(axis=1)):
-            wrench = d.xfrc_applied[body]
-            mujoco.mj_applyFT(m, d, wrench[:3], wrench[3:], d.xipos[body], int(body), contact)
-        inverse = np.linalg.inv(inertia + np.diag(extra))
-        acceleration = inverse @ (wanted - d.qfrc_bias + contact)
-        friction = _dry_friction(inverse, d.qvel + m.opt.timestep * acceleration, m.dof_frictionloss, m.opt.timestep)
-        return wanted + friction - lacking * (acceleration + inverse @ friction)
-
-    def _light(self) -> frozenset[int]:
-        """Actuators to a position whose joint has far less inertia of its own than it is lacking in Bullet."""
-        m, inertia = self.model, np.zeros((self.model.nv, self.model.nv))
-        mujoco.mj_fullM(m, self.data, inertia)
-        own = np.diag(inertia) - m.dof_armature
-        lacking = m.opt.timestep * self._damping() + m.dof_armature
-        dofs = m.jnt_dofadr[m.actuator_trnid[:, 0]]
-        driven = (m.actuator_biasprm[:, 1] < 0.0) & (m.actuator_biasprm[:, 2] < 0.0)
-        return frozenset(np.flatnonzero(driven & (lacking[dofs] > _LIGHT * own[dofs])).tolist())
-
-    def _motors(self) -> dict[int, tuple[float, float]]:
-        """Velocity and largest force of Bullet's motors for light joints, by degree of freedom.
-
-        The contact forces of the step before would throw a light finger, and what it holds, away. Bullet's motors are
-        constraints: they reach at once the velocity at which spring and damper balance, which is what MuJoCo's implicit
-        step does with so much damping, and give no more than the two can.
-        """
-        m, d, motors = self.model, self.data, dict[int, tuple[float, float]]()
-        for i in self._light_actuators:
-            joint, gear = int(m.actuator_trnid[i, 0]), float(m.actuator_gear[i, 0])
-            dof, length = int(m.jnt_dofadr[joint]), gear * d.qpos[m.jnt_qposadr[joint]]
-            damping = -m.actuator_biasprm[i, 2] * gear**2
-            low, high = m.actuator_forcerange[i] if m.actuator_forcelimited[i] else (-np.inf, np.inf)
-            force = float(np.clip(m.actuator_gainprm[i, 0] * d.ctrl[i] + m.actuator_biasprm[i, 1] * length, low, high))
-            most = min(abs(gear * force) + damping * abs(d.qvel[dof]), abs(gear) * max(-low, high))
-            motors[dof] = (gear * force / damping, float(most))
-        return motors
+        m, client = self.model, self.client
+        inertia = m.dof_armature + m.opt.timestep * self._damping()
+        for rotor in self.rotors:
+            if inertia[rotor.dof] != self._inertia[rotor.dof]:
+                own, friction = max(float(inertia[rotor.dof]), _LEAST), float(m.dof_frictionloss[rotor.dof])
+                client.changeDynamics(rotor.unique, 0, mass=1.0, localInertiaDiagonal=[own] * 3)
+                client.setJointMotorControl2(
+                    rotor.unique, 0, client.VELOCITY_CONTROL, targetVelocity=0.0, force=friction
+                )
+        self._inertia = inertia
 
     def _damping(self) -> np.ndarray:
         """(nv,) −∂τ/∂q̇ of joint damping and of position actuators that are not at their limit."""
@@ -183,14 +150,6 @@ class BulletWorld:
                     push = torques[v : v + 3]
                     force += push
                     torque += self.data.xmat[link.body].reshape(3, 3) @ torques[v + 3 : v + 6] - np.cross(arm, push)
-                elif v in self._servos:
-                    speed, most = self._servos[v]
-                    client.setJointMotorControl2(
-                        link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=speed, force=most
-                    )
-                    client.setJointMotorControl2(
-                        link.unique, link.index, client.TORQUE_CONTROL, force=self.data.qfrc_passive[v]
-                    )
                 else:
                     client.setJointMotorControl2(link.unique, link.index, client.TORQUE_CONTROL, force=torques[v])
             if force.any() or torque.any():
@@ -234,20 +193,6 @@ class BulletWorld:
             bodies = (int(self.model.geom_bodyid[geoms[0]]), int(self.model.geom_bodyid[geoms[1]]))
             found.append(Touch((geoms[0], geoms[1]), bodies, position, -on_first, float(point[9])))
         return found
-
-
-def _dry_friction(inverse: np.ndarray, speed: np.ndarray, bound: np.ndarray, dt: float) -> np.ndarray:
-    """(nv,) within ±`bound`: what brings the joints to rest in one step of `dt` s, as far as that is enough.
-
-    Projected Gauss–Seidel. `inverse`: of the mass matrix (nv, nv); `speed`: (nv,) after the step without friction.
-    """
-    torque, speed = np.zeros_like(speed), speed.copy()
-    for _ in range(_SWEEPS):
-        for i in np.flatnonzero(bound):
-            wanted = np.clip(torque[i] - speed[i] / (dt * inverse[i, i]), -bound[i], bound[i])
-            speed += dt * inverse[:, i] * (wanted - torque[i])
-            torque[i] = wanted
-    return torque
 
 
 def _matrix(quat: np.ndarray) -> np.ndarray:

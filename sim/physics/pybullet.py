@@ -1,9 +1,10 @@
 """PyBullet, a second engine to check the first with: contacts and joint limits are Bullet's, the rest is the model's.
 
 The MJCF model is rebuilt as Bullet multibodies (see `_bullet_build`); motors, position actuators, springs and damping
-act as joint torques that MuJoCo's own actuator functions compute; sensors are MuJoCo's, fed with Bullet's motion and
-contact forces. Simulations run one after another in a Python loop, about a thousand steps a second in all: for tests,
-not for training.
+act as joint torques that MuJoCo's own actuator functions compute. Bullet's joints know neither armature nor implicit
+damping, so each is geared to a rotor of that inertia, on which dry friction acts. Sensors are MuJoCo's, fed with
+Bullet's motion and contact forces. Simulations run one after another in a Python loop, about a thousand steps a second
+in all: for tests, not for training.
 
 What differs from MuJoCo on purpose: contacts are rigid (no `solref`), friction is the product of two coefficients and
 does not resist spinning or rolling, and shapes of one body share one coefficient. Resuming from `state_dict` is exact

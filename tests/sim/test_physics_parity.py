@@ -43,10 +43,50 @@ def test_a_double_pendulum_swings_alike(armature: float, actuator: str) -> None:
     assert float((pair[0].sensordata - pair[1].sensordata).abs().max()) < 0.6
 
 
+def test_fingers_follow_their_targets_alike() -> None:
+    """Servos of the LEAP hand that are at their torque limit half of the time, one second. Measured: 0.004 rad."""
+    robot = load("robot", "leap").parameters("own")
+    model = compile_scene(flat_scene(robot), 0.01)
+    model.geom_contype[:] = model.geom_conaffinity[:] = 0
+    pose, low, high = torch.tensor(robot.default_pose), *torch.tensor(model.jnt_range.T, dtype=torch.float32)
+    pair, generator, target = both(model, pose[None], torch.zeros(1, 16)), torch.Generator().manual_seed(0), pose[None]
+    for i in range(100):
+        if i % 20 == 0:
+            target = torch.clamp(pose + torch.rand(1, 16, generator=generator) - 0.5, low + 0.05, high - 0.05)
+        for p in pair:
+            p.step(target)
+        torch.testing.assert_close(pair[0].qpos, pair[1].qpos, atol=0.01, rtol=0.0)
+
+
+@pytest.mark.parametrize(("armature", "softly"), [(0.5, 0.31), (2.0, 0.49)])
+def test_a_geared_finger_hits_with_the_inertia_of_its_rotor(armature: float, softly: float) -> None:
+    """20 g with a rotor of `armature` kg behind meet half a kilogram at 0.5 m/s. Measured in Bullet: 0.26 and 0.41 m/s,
+    which is without rebound; MuJoCo's contact of 20 ms rebounds somewhat. Without its rotor the finger would give 0.02.
+    """
+    model = mujoco.MjModel.from_xml_string(
+        f"""<mujoco><option timestep="0.005" integrator="implicitfast"/><worldbody>
+        <geom type="plane" size="0 0 1" friction="0.001"/>
+        <body pos="0 0 0.05">
+        <joint type="slide" axis="1 0 0" armature="{armature}"/><geom size="0.02" mass="0.02"/>
+        </body>
+        <body pos="0.06 0 0.03"><freejoint/><geom type="box" size="0.03 0.03 0.03" mass="0.5" friction="0.001"/></body>
+        </worldbody></mujoco>"""
+    )
+    qvel = torch.zeros(1, model.nv)
+    qvel[0, 0] = 0.5
+    pair = both(model, torch.tensor(model.qpos0[None], dtype=torch.float32), qvel)
+    for _ in range(40):
+        for p in pair:
+            p.step(torch.zeros(1, 0))
+    together = 0.5 * (armature + 0.02) / (armature + 0.52)
+    assert pair[1].qvel[0, :2].tolist() == pytest.approx([together, together], rel=0.05)
+    assert float(pair[0].qvel[0, 1]) == pytest.approx(softly, rel=0.1)
+
+
 @pytest.mark.parametrize("armature", [0.0, 0.1])
 @pytest.mark.parametrize("friction", [0.05, 0.3, 1.0])
 def test_dry_friction_of_joints_stops_them_alike(armature: float, friction: float) -> None:
-    """One second; MuJoCo's friction is slightly soft. Measured: at most 0.02 rad apart, with armature 0.004."""
+    """One second; MuJoCo's friction is slightly soft. Measured: at most 0.035 rad apart, with armature 0.004."""
     model = pendulum(armature, '<motor joint="b"/>')
     model.dof_frictionloss[:] = friction
     pair = both(model, torch.tensor([[1.0, -0.5]]), torch.tensor([[0.0, 1.0]]))
@@ -166,5 +206,5 @@ def test_a_cube_is_pushed_as_far_in_bullet_and_is_not_thrown_by_light_fingers() 
             place = np.array(goal)
         ended[physics], fastest[physics] = env.object_pos[0].numpy(), max(speeds)
     assert ended["mujoco"][1] > 0.05
-    np.testing.assert_allclose(ended["pybullet"], ended["mujoco"], atol=0.03)
-    assert fastest["pybullet"] < fastest["mujoco"] + 0.2
+    np.testing.assert_allclose(ended["pybullet"], ended["mujoco"], atol=0.03)  # measured: 0.014
+    assert fastest["pybullet"] < fastest["mujoco"] + 0.1  # measured: 0.40 and 0.54

@@ -28,6 +28,10 @@ UNSUPPORTED = {
         '<body name="b" pos="0 0 1"><freejoint/><geom size="0.1"/></body>',
         '<equality><weld body1="b"/></equality>',
     ),
+    "armature or friction loss of free joints": (
+        '<body><joint type="free" armature="0.1"/><geom size="0.1"/></body>',
+        "",
+    ),
     "ball joints": ('<body><joint type="ball"/><geom size="0.1"/></body>', ""),
     "bodies with several joints": ('<body><joint axis="1 0 0"/><joint axis="0 1 0"/><geom size="0.1"/></body>', ""),
     "collision shapes mjGEOM_ELLIPSOID": ('<body><freejoint/><geom type="ellipsoid" size="0.1 0.2 0.3"/></body>', ""),
