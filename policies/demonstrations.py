@@ -29,12 +29,14 @@ class Demonstrations:
         action: (R, A) in [−1, 1].
         episode: (R,) int64, 0 … E − 1.
         last: (R,) int64, the last transition of the same episode.
+        pictures: (R, C, H, W, 3) uint8 of C cameras, before each transition; None without pictures.
     """
 
     obs: dict[str, Tensor]
     action: Tensor
     episode: Tensor
     last: Tensor
+    pictures: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -52,6 +54,10 @@ class Demonstrations:
         within = wanted <= self.last[index][:, None]
         return self.action[torch.minimum(wanted, self.last[index][:, None])], within
 
+    def pictures_at(self, index: Tensor) -> Tensor | None:
+        """Those of transitions `index` (B,): (B, C, H, W, 3), or None."""
+        return None if self.pictures is None else self.pictures[index]
+
 
 def load_demonstrations(
     path: str,
@@ -61,6 +67,7 @@ def load_demonstrations(
     which: str = "successful",
     label: str = "action",
     episodes: int = 0,
+    pictures: Mapping[str, tuple[int, ...]] | None = None,
     device: torch.device | str = "cpu",
 ) -> Demonstrations:
     """Read a file that `robot-rl demos` or a recorder has written.
@@ -71,6 +78,7 @@ def load_demonstrations(
         which: "successful" leaves out what failed or was not judged.
         label: the feature that is the action to learn: what was executed, or what was proposed before noise.
         episodes: at most so many, the first; 0: all.
+        pictures: camera → (H, W, 3) of the features `image/<camera>` that are needed, all of one shape.
         device: where the tensors lie.
 
     Raises:
@@ -80,13 +88,14 @@ def load_demonstrations(
     if not path:
         raise ConfigError("demonstrations are needed; record some with `robot-rl demos` and give --set demos=FILE")
     with EpisodeStore.open(Path(path)) as store:
-        wanted = {f"obs/{group}": size for group, size in dims.items()} | {label: action_dim}
-        for name, size in wanted.items():
+        wanted: dict[str, tuple[int, ...]] = {f"obs/{group}": (size,) for group, size in dims.items()}
+        wanted |= {label: (action_dim,)} | {f"image/{camera}": shape for camera, shape in (pictures or {}).items()}
+        for name, shape in wanted.items():
             there = store.spec.features.get(name)
-            if there is None or there.shape != (size,):
+            if there is None or there.shape != shape:
                 found = "is missing" if there is None else f"has rows of shape {there.shape}"
                 raise ConfigError(
-                    f"'{path}': '{name}' {found}, this task needs ({size},); it holds {', '.join(store.spec.features)}"
+                    f"'{path}': '{name}' {found}, this task needs {shape}; it holds {', '.join(store.spec.features)}"
                 )
         chosen = [e for e in store if which == "all" or e.success]
     if not chosen:
@@ -98,7 +107,19 @@ def load_demonstrations(
     if not bool((action.abs() <= 1.0 + 1e-6).all()):
         raise ConfigError(f"'{path}': '{label}' reaches {float(action.abs().max()):g}; actions lie in [-1, 1]")
     obs = {group: _joined([_before(e, f"obs/{group}") for e in chosen]).to(device) for group in dims}
-    return Demonstrations(obs, action.to(device), numbers.to(device), (lengths.cumsum(0) - 1)[numbers].to(device))
+    last = (lengths.cumsum(0) - 1)[numbers].to(device)
+    return Demonstrations(obs, action.to(device), numbers.to(device), last, _pictures(chosen, pictures or {}, device))
+
+
+def _pictures(
+    chosen: list[Episode], pictures: Mapping[str, tuple[int, ...]], device: torch.device | str
+) -> Tensor | None:
+    if not pictures:
+        return None
+    if len(set(pictures.values())) > 1:
+        raise ConfigError(f"pictures of shapes {dict(pictures)}; all cameras must give pictures of one shape")
+    views = [torch.from_numpy(np.concatenate([_before(e, f"image/{name}") for e in chosen])) for name in pictures]
+    return torch.stack(views, 1).to(device)
 
 
 def _before(episode: Episode, name: str) -> NDArray[Any]:

@@ -134,7 +134,7 @@ class Player:
                 f"task '{task.name}' has control_dt = {control_dt:g} s"
             )
         self._names = [s.name for s in contract.signals if s.name != "time_step"]
-        self.env = task.make(self.num_envs, seed)
+        self.env = task.with_pictures(contract.signals).make(self.num_envs, seed)
         missing = [name for name in self._names if name not in self.env.signals()]
         if missing:
             have = ", ".join(sorted(self.env.signals()))
