@@ -162,11 +162,14 @@ def task_played_by(policy: str) -> TaskSpec:
 
     Raises:
         UnknownName: neither is known, as for controllers that fly any flight task.
+        ConfigError: a policy of another library, which does not say its task.
         ContractError: the file is refused.
     """
     from robot_rl.policy_file import read_policy_file
     from robot_rl.registry import load
 
+    if policy.startswith("base:lerobot:"):
+        raise ConfigError(f"'{policy}' does not say its task; say which with --task, e.g. --task panda-pick")
     if policy.startswith("base:"):
         return load("task", policy.removeprefix("base:"))
     return task_of(read_policy_file(policy).contract)

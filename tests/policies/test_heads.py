@@ -1,4 +1,4 @@
-"""Heads of cloned policies: what they fit, that samplers keep both ways and others do not, and how they are exported."""
+"""Heads of cloned policies: what they fit, that samplers keep both ways and others do not, and how they export."""
 
 from __future__ import annotations
 
