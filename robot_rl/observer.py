@@ -7,6 +7,7 @@ other. Nothing that runs on a robot imports it; on a robot all of this is inside
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,27 @@ class Observer(nn.Module):
         """The memory after the action (N, A), the network's own output, was chosen. Default: it is not remembered."""
         del action  # Unused.
         return memory
+
+
+class WithPictures(Observer):
+    """Another observer's observation and behind it pictures, flat: what a policy with eyes is exported with.
+
+    Args:
+        base: what observes the rest, and remembers. pictures: signals (H, W, 3), from 0 to 255.
+    """
+
+    def __init__(self, base: Observer, pictures: tuple[Signal, ...]) -> None:
+        super().__init__()
+        self.base, self.pictures = base, pictures
+        self.signals, self.memory = (*base.signals, *pictures), base.memory
+        self.obs_dim = base.obs_dim + sum(prod(s.shape) for s in pictures)
+
+    def forward(self, signals: dict[str, Tensor], memory: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        seen, memory = self.base({s.name: signals[s.name] for s in self.base.signals}, memory)
+        return torch.cat([seen, *(signals[s.name].flatten(1).to(seen) for s in self.pictures)], 1), memory
+
+    def record(self, memory: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
+        return self.base.record(memory, action)
 
 
 class ActionMap(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from robot_rl.sim.articulated.jointed_robot import JointedRobot
     from robot_rl.sim.articulated.variants import Variant
 
+
+PICTURE = "image_"
+"""How signals begin that are pictures; the camera's name follows."""
 
 Act = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -73,6 +76,17 @@ class TaskSpec:
             ConfigError: a value of the wrong type or out of range.
         """
         return dataclasses.replace(self, options=overlay(self.options, overrides or {}))
+
+    def with_pictures(self, signals: Iterable[Signal]) -> TaskSpec:
+        """A variant whose cameras give the pictures `image_<camera>` (H, H, 3) among these signals.
+
+        Raises:
+            UnknownName: there are pictures, but the task has no cameras.
+        """
+        wanted = {s.name.removeprefix(PICTURE): s.shape[0] for s in signals if s.name.startswith(PICTURE)}
+        if not wanted:
+            return self
+        return self.overridden({"camera.size": max(wanted.values()), "camera.names": tuple(wanted)})
 
     def gains(self, changes: Mapping[str, Any] | None = None) -> dict[str, tuple[float, ...]]:
         """PD gains that the low level must use, `stiffness` and `damping` per joint; empty for robots without joints.

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -128,8 +127,8 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         if not c.demos:
             return
         own = {name: size for name, size in self.dims.items() if name != BASE}
-        signals = {s.name: int(np.prod(s.shape)) for s in self.base.signals(env)}
-        episodes = label(read_demos(c, own | signals, self.action_dim), self.base.proposer(env, 1), list(signals))
+        signals = self.base.signals(env)
+        episodes = label(read_demos(c, own, self.action_dim, signals), self.base.proposer(env, 1), signals)
         self.demos = demo_replay(episodes, self.dims, self.device)
         if self.steps == 0:
             low, high = self.demos.action[: len(self.demos)].aminmax(dim=0)

@@ -6,7 +6,6 @@ Ball et al., Efficient Online Reinforcement Learning with Offline Data (2023): h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,23 +16,25 @@ from robot_rl.policies.demonstrations import chosen_episodes
 from robot_rl.policies.off_policy.config import OffPolicyConfig
 from robot_rl.policies.off_policy.replay import RingReplay
 from robot_rl.protocols import Step
+from robot_rl.signals import Signal
 
 SUCCESS = "success"
 
 
-def read_demos(config: OffPolicyConfig, dims: Mapping[str, int], action_dim: int) -> list[Episode]:
-    """The episodes that `config` names, with its rewards.
+def read_demos(
+    config: OffPolicyConfig, dims: Mapping[str, int], action_dim: int, signals: Sequence[Signal] = ()
+) -> list[Episode]:
+    """The episodes that `config` names, with its rewards; with `obs/<signal>` for each of `signals`.
 
     Raises:
         ConfigError: no such episodes, or features that are missing or do not fit the task.
         DataError: the file is damaged.
     """
-    wanted = {f"obs/{group}": size for group, size in dims.items()} | {"action": action_dim}
     recorded = config.demo_reward != SUCCESS
-    episodes = chosen_episodes(
-        Path(config.demos), wanted, which="successful", episodes=config.demo_episodes,
-        scalars=("reward",) if recorded else (),
-    )  # fmt: skip
+    wanted: dict[str, tuple[int, ...]] = {f"obs/{group}": (size,) for group, size in dims.items()}
+    wanted |= {f"obs/{s.name}": s.shape for s in signals}
+    wanted |= {"action": (action_dim,)} | ({"reward": ()} if recorded else {})
+    episodes = chosen_episodes(config.demos, wanted, episodes=config.demo_episodes)
     return episodes if recorded else [_judged(e) for e in episodes]
 
 

@@ -108,7 +108,7 @@ class FrozenBase:
         return cls(state["name"], b"" if controller else state["data"].numpy().tobytes())
 
 
-def label(episodes: Sequence[Episode], proposer: Proposer, signals: Sequence[str]) -> list[Episode]:
+def label(episodes: Sequence[Episode], proposer: Proposer, signals: Sequence[Signal]) -> list[Episode]:
     """The same episodes with `obs/base` (T + 1, A): the base's fresh answer to each state that was demonstrated.
 
     It is asked anew at every step, without a plan from before; the observer remembers the demonstrated actions.
@@ -122,7 +122,7 @@ def label(episodes: Sequence[Episode], proposer: Proposer, signals: Sequence[str
         answers: list[NDArray[Any]] = []
         for t in range(len(episode) + 1):
             proposer.replan()
-            answers.append(proposer.propose({s: episode.arrays[f"obs/{s}"][t : t + 1] for s in signals})[0])
+            answers.append(proposer.propose({s.name: episode.arrays[f"obs/{s.name}"][t : t + 1] for s in signals})[0])
             if t < len(episode):
                 proposer.executed(torch.from_numpy(episode.arrays["action"][t : t + 1].astype(np.float32)))
         labelled.append(replace(episode, arrays={**episode.arrays, f"obs/{BASE}": np.stack(answers)}))

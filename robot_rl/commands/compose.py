@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from robot_rl.contract import Contract
     from robot_rl.observer import ActionMap, Observer
     from robot_rl.policies.algorithm import AlgorithmSpec
+    from robot_rl.signals import Signal
     from robot_rl.sim.task_spec import TaskSpec
 
 SECTIONS = ("algorithm", "task", "runner")
@@ -80,7 +81,16 @@ def load_trained(folder: Path) -> Trained:
     changes = info.get("task_changes", {})
     config = overlay(spec.config_class(), info["config"])
     env = make_environment(task, spec, _num_envs(config), info["seed"], changes)
-    return Trained(task, env.observer, load_policy(folder, env), _action_map(task, env), info)
+    actor = load_policy(folder, env)
+    return Trained(task, _with_pictures(env.observer, actor), actor, _action_map(task, env), info)
+
+
+def _with_pictures(observer: Observer, actor: nn.Module) -> Observer:
+    """What the actor sees: `observer`, and behind it the pictures that it asks for by an attribute `pictures`."""
+    from robot_rl.observer import WithPictures
+
+    pictures: tuple[Signal, ...] = tuple(getattr(actor, "pictures", ()))
+    return WithPictures(observer, pictures) if pictures else observer
 
 
 def _action_map(task: TaskSpec, env: Any) -> ActionMap:
@@ -126,7 +136,7 @@ def example_signals(trained: Trained, count: int, seed: int = 0) -> list[dict[st
         commands, memory = policy(wanted, memory)
         return {name: value.numpy() for name, value in commands.items()}
 
-    rows = trained.task.example_signals(act, count, seed)
+    rows = trained.task.with_pictures(policy.signals).example_signals(act, count, seed)
     return [{s.name: row[s.name] for s in policy.signals} for row in rows]
 
 
@@ -152,11 +162,14 @@ def task_played_by(policy: str) -> TaskSpec:
 
     Raises:
         UnknownName: neither is known, as for controllers that fly any flight task.
+        ConfigError: a policy of another library, which does not say its task.
         ContractError: the file is refused.
     """
     from robot_rl.policy_file import read_policy_file
     from robot_rl.registry import load
 
+    if policy.startswith("base:lerobot:"):
+        raise ConfigError(f"'{policy}' does not say its task; say which with --task, e.g. --task panda-pick")
     if policy.startswith("base:"):
         return load("task", policy.removeprefix("base:"))
     return task_of(read_policy_file(policy).contract)

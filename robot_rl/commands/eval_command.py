@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names or groups, comma-separated. Flight: quick, targets, recovery, tracking, all (default: targets, or "
         "with --waypoints only these). Robots with joints: quick, stress, other, all (default: quick)",
     )
+    parser.add_argument(
+        "--task", help="robots with joints: another task than the policy's own; needed for base:lerobot:…"
+    )
     parser.add_argument("--physics", help="robots with joints: contact simulator, see `robot-rl list physics`")
     parser.add_argument("--set", nargs="+", default=[], action="extend", dest="changes", metavar="OPTION=VALUE",
                         help="robots with joints: options of the task, e.g. command.forward=[0.5,0.5]")  # fmt: skip
@@ -60,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
         make_folder(arguments.output)
     if arguments.json:
         check_output(arguments.json)
-    task = jointed_task(arguments.policy)
+    task = jointed_task(arguments.policy, arguments.task)
     if task is not None:
         from robot_rl.evaluation.jointed.command import run
 
@@ -70,14 +73,23 @@ def main(arguments: argparse.Namespace) -> int:
     return fly(arguments)
 
 
-def jointed_task(policy: str) -> TaskSpec | None:
-    """The task of a policy file for a robot with joints; None for whatever flies."""
+def jointed_task(policy: str, named: str | None = None) -> TaskSpec | None:
+    """The task of a policy file for a robot with joints, or the one that was named; None for whatever flies.
+
+    Raises:
+        UnknownName: no task of that name. ConfigError: it is one of flight, or the policy does not say its task.
+    """
     from robot_rl.commands.compose import task_played_by
+    from robot_rl.registry import load
 
     try:
-        task = task_played_by(policy)
+        task = load("task", named) if named else task_played_by(policy)
     except UnknownName:
+        if named:
+            raise
         return None
+    if named and not task.variants:
+        raise ConfigError(f"--task {named}: only for robots with joints; flight has its scenarios")
     return task if task.variants else None
 
 

@@ -107,7 +107,7 @@ def fresh_states(policy: Path, count: int, seed: int) -> list[tuple[dict[str, An
     rng = np.random.default_rng(seed)
     out: list[tuple[dict[str, Any], dict[str, Any]]] = []
     loaded = Policy.load(policy, verify=False)
-    rate, task = loaded.contract.rate, task_of(loaded.contract)
+    rate, task = loaded.contract.rate, task_of(loaded.contract).with_pictures(loaded.contract.signals)
 
     def act(signals: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {s.name: signals[s.name][0] for s in loaded.contract.signals}

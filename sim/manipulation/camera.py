@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
+from robot_rl.signals import Signal
 from robot_rl.sim.articulated.offscreen import Offscreen
 from robot_rl.sim.manipulation.options import CameraOptions
 from robot_rl.sim.manipulation.scenes import FIXTURE, OBJECT
@@ -30,6 +31,7 @@ class Cameras:
 
     Attributes:
         look_dim: numbers in a look; 0 without pictures.
+        signals: the pictures, as a policy's contract names them; empty without.
     """
 
     def __init__(self, options: CameraOptions, model: mujoco.MjModel) -> None:
@@ -42,6 +44,8 @@ class Cameras:
         if options.size > 0 and wrong:
             raise ConfigError(f"camera.names = {options.names}: no camera {wrong}; the scene has {known}")
         self.look_dim = 0 if options.size == 0 else _PER_CAMERA * len(options.names) + _LIGHT + _COLOUR
+        shape = (options.size, options.size, 3)
+        self.signals = tuple(Signal(f"image_{name}", shape) for name in options.names) if options.size else ()
         self._nominal = model
         self._screen: Offscreen | None = None
 

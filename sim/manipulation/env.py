@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.observer import ActionMap, Observer
+from robot_rl.signals import Signal
 from robot_rl.sim.articulated.env import ArticulatedEnv
 from robot_rl.sim.articulated.kinematics import InverseKinematics, KinematicChain, pointing_down
 from robot_rl.sim.articulated.rotations import from_yaw, quat_mul, rotate_back
@@ -20,6 +21,8 @@ STARTS = 512  # starting poses of the arm to draw from
 GRASPED = 0.5  # N that each finger pad must feel
 CENTRE = (0.5, 0.0)
 """m, x and y: the middle of the workspace, in front of the arm."""
+POSES = ("object_pos_w", "object_quat_wxyz")
+"""What `camera.instead` takes from the policy's observation."""
 
 
 class ManipulationEnv(ArticulatedEnv):
@@ -88,8 +91,12 @@ class ManipulationEnv(ArticulatedEnv):
         return ["hand", *(n for n in names if n != "hand")]
 
     def make_observer(self) -> Observer:
-        centre = (*CENTRE, 0.2)
-        return ManipulationObserver(self.task.signals, centre, 3 + self.turns + self.grips, self.fold)
+        self._all_seeing = self._observer_of(self.task.signals).to(self.device)
+        hidden = POSES if self.options.camera.instead else ()
+        return self._observer_of(tuple(s for s in self.task.signals if s.name not in hidden))
+
+    def _observer_of(self, signals: tuple[Signal, ...]) -> Observer:
+        return ManipulationObserver(signals, (*CENTRE, 0.2), 3 + self.turns + self.grips, self.fold)
 
     def make_action_map(self) -> ActionMap:
         o, joint_pos = self.options, next(s for s in self.task.signals if s.name == "joint_pos")
@@ -196,9 +203,14 @@ class ManipulationEnv(ArticulatedEnv):
         pictures = self.cameras.pictures(self.physics.qpos, self.fixture_pos, self.fixture_quat, self.looks)
         return {**self._signals, **pictures}
 
+    @property
+    def pictures(self) -> tuple[Signal, ...]:
+        """The pictures among `signals()`."""
+        return self.cameras.signals
+
     def critic(self) -> Tensor:
-        """What the policy sees, without errors, then velocities, contacts, time left and the drives' delay."""
-        seen, _ = self.observer(self.true_signals(), self._memory)
+        """What the policy may know, without errors, then velocities, contacts, time left and the drives' delay."""
+        seen, _ = self._all_seeing(self.true_signals(), self._memory)
         parts = [
             seen, self.arm_pos - self.default_pose[: self._arm], self.sensor("ee_vel"), self.sensor("ee_ang_vel"),
             0.1 * self.force_sensor("left_pad_force"), 0.1 * self.force_sensor("right_pad_force"),

@@ -90,6 +90,8 @@ class CameraOptions:
         pos: m, angle: rad: half-widths of each camera's displacement, drawn per simulation and episode.
         light: factor on the lamp's brightness. light_pos: m, half-width of its place.
         colour: half-width of what is added to each colour channel of objects, in [0, 1].
+        instead: the policy's observation leaves out `object_pos_w` and `object_quat_wxyz`: whoever wants to know where
+            objects are has to look.
     """
 
     size: int = 0
@@ -99,12 +101,17 @@ class CameraOptions:
     light: Range = (1.0, 1.0)
     light_pos: float = 0.0
     colour: float = 0.0
+    instead: bool = False
 
     def __post_init__(self) -> None:
         check(self, size=(0, 2048), pos=(0.0, 1.0), angle=(0.0, 1.0), light=(0.0, 10.0), light_pos=(0.0, 10.0))
         check(self, colour=(0.0, 1.0))
         if 0 < self.size < 16 or not self.names:
             raise ConfigError(f"camera.size = {self.size}, names = {self.names}: at least 16 pixels and one camera")
+        if self.instead and self.size == 0:
+            raise ConfigError(
+                "camera.instead = true with camera.size = 0: nobody would see the objects; set camera.size=64"
+            )
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def test_a_resumed_clone_is_the_same(demos):
     second.load_state_dict(first.state_dict())
     while second.progress[0] < second.progress[1]:
         second.step(env)
-    for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+    for a, b in zip(whole.parameters, second.parameters, strict=True):
         assert torch.equal(a, b)
 
 

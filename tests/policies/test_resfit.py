@@ -129,8 +129,8 @@ def test_the_base_is_asked_in_the_last_state_and_again_in_the_first(files):
 def test_demonstrations_are_labelled_with_fresh_answers(files):
     env = SlotEnv()
     proposer = FrozenBase.read(files["base"]).proposer(env, 1)
-    wanted = {"action": 2, "obs/point_pos": 2, "obs/slot_pos": 2}
-    for episode in label(chosen_episodes(files["demos"], wanted), proposer, ["point_pos", "slot_pos"]):
+    wanted = {"action": (2,), "obs/point_pos": (2,), "obs/slot_pos": (2,)}
+    for episode in label(chosen_episodes(files["demos"], wanted), proposer, Sees.signals):
         missing = episode.arrays["obs/slot_pos"] - episode.arrays["obs/point_pos"]
         expected = np.clip(5.0 * missing + BIAS.numpy(), -1.0, 1.0)
         np.testing.assert_allclose(episode.arrays["obs/base"], expected, atol=1e-6)

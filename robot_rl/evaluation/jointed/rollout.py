@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from robot_rl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from robot_rl.protocols import BasePolicy
     from robot_rl.sim.task_spec import TaskSpec
 
 Floats = NDArray[np.float64]
@@ -86,12 +87,11 @@ class Recording:
 
 
 class _Base:
-    """A scripted expert with the face of a loaded policy file."""
+    """A scripted expert, or another base policy, with the face of a loaded policy file."""
 
-    def __init__(self, name: str, num_envs: int) -> None:
-        from robot_rl.registry import load
-
-        self.policy, self.num_envs = load("base", name)(), num_envs
+    def __init__(self, policy: BasePolicy, num_envs: int) -> None:
+        self.policy, self.num_envs = policy, num_envs
+        self.reset()
 
     def reset(self) -> None:
         self.policy.reset(self.num_envs)
@@ -105,7 +105,7 @@ class Player:
     """A policy file, or a scripted expert, with N robots of its task.
 
     Args:
-        policy: the policy file, or `base:<name>`. task: with all changes. num_envs: robots at once.
+        policy: the policy file, or `base:<name>` (see `load_base`). task: with all changes. num_envs: robots at once.
 
     Raises:
         ConfigError: the policy is made for another rate, or needs signals that the task does not have.
@@ -116,8 +116,11 @@ class Player:
         self.num_envs, self.task = num_envs, task.overridden(SETTINGS)
         self.policy: Any
         if str(policy).startswith(BASE):
-            self.policy = _Base(str(policy).removeprefix(BASE), num_envs)
-            self.env: Any = self.task.make(num_envs, seed)
+            from robot_rl.policies.base_policy import load_base
+
+            base = load_base(str(policy).removeprefix(BASE))
+            self.env: Any = self.task.with_pictures(base.pictures).make(num_envs, seed)
+            self.policy = _Base(base.make(self.env), num_envs)
             self._names = list(self.env.signals())
         else:
             self._load(Path(policy), seed)
@@ -134,7 +137,7 @@ class Player:
                 f"task '{task.name}' has control_dt = {control_dt:g} s"
             )
         self._names = [s.name for s in contract.signals if s.name != "time_step"]
-        self.env = task.make(self.num_envs, seed)
+        self.env = task.with_pictures(contract.signals).make(self.num_envs, seed)
         missing = [name for name in self._names if name not in self.env.signals()]
         if missing:
             have = ", ".join(sorted(self.env.signals()))
