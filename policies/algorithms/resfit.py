@@ -40,8 +40,10 @@ class ResFitConfig(OffPolicyConfig):
         base: the policy to refine: an exported file, or base:<name>.
         scale: the correction's bound, as a share of half the range of each action in the demonstrations: how far the
             refined policy may ever be from its base.
-        exploration: standard deviation of the noise on executed actions, in the same unit.
-        warmup_noise: in the same unit, ±; of the first `warmup_steps`, held for `warmup_hold` steps at a time.
+        exploration: standard deviation of the noise on executed actions, in the same unit; each episode has a share of
+            it, between none and all: calm episodes succeed, bold ones show what corrections do.
+        warmup_noise: ±, in the same unit and with the same shares, of the first `warmup_steps`; held for `warmup_hold`
+            steps at a time. Where it is much smaller than `scale`, critics guess what corrections are worth.
         critic_updates: updates of the critics alone after these.
         correction_cost: weight of the mean squared correction (in units of its bound) in the actor's loss.
         progressive_steps: environment steps over which the share of steps that are corrected at all rises from 0 to 1;
@@ -114,6 +116,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         self.base: FrozenBase | None = None
         self.middle, self.reach = torch.zeros(env.action_dim), torch.ones(env.action_dim)
         self.held = torch.zeros(env.num_envs, env.action_dim, device=self.device)
+        self.boldness = torch.rand(env.num_envs, 1, generator=self.generator, device=self.device)
         self.corrected = torch.ones(env.num_envs, 1, dtype=torch.bool, device=self.device)
 
     # The base, and what was demonstrated.
@@ -185,14 +188,15 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
             if (self.steps // c.num_envs) % c.warmup_hold == 0:
                 draw = torch.rand(shape, generator=self.generator, device=self.device)
                 self.held = c.warmup_noise * (2.0 * draw - 1.0)
-            return self._combined(obs, torch.zeros_like(self.held), self.held)
-        noise = c.exploration * torch.randn(shape, generator=self.generator, device=self.device)
+            return self._combined(obs, torch.zeros_like(self.held), self.boldness * self.held)
+        noise = c.exploration * self.boldness * torch.randn(shape, generator=self.generator, device=self.device)
         refined = self._combined(obs, self._correction(obs), noise)
         return torch.where(self.corrected, refined, self._combined(obs, torch.zeros_like(noise)))
 
     def _episodes_ended(self, done: Tensor) -> None:
         """Episodes that begin during `progressive_steps` are the base's alone, with a share that falls to 0."""
-        c = self.config
+        c, draw = self.config, torch.rand(len(done), 1, generator=self.generator, device=self.device)
+        self.boldness = torch.where(done[:, None], draw, self.boldness)
         if c.progressive_steps > 0:
             share = (self.steps - c.warmup_steps) / c.progressive_steps
             draw = torch.rand(len(done), 1, generator=self.generator, device=self.device) < share
@@ -232,7 +236,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         remembered = None if self.world.proposer is None else self.world.state_dict()
         return super().state_dict() | {
             "base": base, "remembered": remembered, "middle": self.middle.clone(), "reach": self.reach.clone(),
-            "held": self.held.clone(), "corrected": self.corrected.clone(),
+            "held": self.held.clone(), "corrected": self.corrected.clone(), "boldness": self.boldness.clone(),
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -240,7 +244,8 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         self.base = None if state["base"] is None else FrozenBase.from_state(state["base"])
         self.remembered, self.world.proposer = state["remembered"], None
         self.middle, self.reach = state["middle"], state["reach"]
-        self.held, self.corrected = state["held"].to(self.device), state["corrected"].to(self.device)
+        for name in ("held", "corrected", "boldness"):
+            setattr(self, name, state[name].to(self.device))
 
 
 ALGORITHM = AlgorithmSpec(
