@@ -1,6 +1,7 @@
 """Train several seeds of a task with joints, evaluate the exported files, draw the curves: docs/results.md's tables.
 
     python benchmarks/jointed_targets.py go1-velocity-flat                    # 3 seeds, one core, the task's settings
+    python benchmarks/jointed_targets.py go1-velocity-flat --stage config/train/go1-velocity-flat-ppo-pushed.yaml
     python benchmarks/jointed_targets.py panda-pick --episodes 500
     python benchmarks/jointed_targets.py go1-velocity-flat --set symmetry=augment --out runs/mirrored   # an ablation
     python benchmarks/jointed_targets.py go1-velocity-flat --scenarios task,pybullet,warp               # sim to sim
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--algorithm", help="default: the task's own")
     parser.add_argument("--set", action="extend", nargs="+", default=[], dest="changes")
+    parser.add_argument("--stage", type=Path, help="settings of a second stage that goes on from each run")
     parser.add_argument("--scenarios", default="task,nominal")
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1, help="of the simulator in training")
@@ -42,14 +44,12 @@ def main() -> None:
 def one_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train, export and evaluate; gives the evaluation's document with `run`, `seed`, `steps` and `cpu_seconds`."""
     run = arguments.out / f"{arguments.task}-{seed}"
+    train(arguments, seed, run, [])
+    if arguments.stage:
+        before, run = run, run.with_name(f"{run.name}-{arguments.stage.stem}")
+        train(arguments, seed, run, ["--from", str(before), "--config", str(arguments.stage)])
     policy, wanted = run.with_suffix(".onnx"), f"{arguments.scenarios}-{arguments.episodes}".replace(",", "-")
     document = run.with_name(f"{run.name}-{wanted}.json")
-    if not finished(run):
-        algorithm = ["--algorithm", arguments.algorithm] if arguments.algorithm else []
-        settings = ["--set", f"task.threads={arguments.threads}", *arguments.changes]
-        again = ["--resume"] if (run / "run.json").exists() else []
-        command("train", arguments.task, *algorithm, "--seed", str(seed), "--out", str(run), *again, *settings)
-        policy.unlink(missing_ok=True)
     if not policy.exists():
         command("export", str(run), "-o", str(policy))
         document.unlink(missing_ok=True)
@@ -59,6 +59,17 @@ def one_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     info = json.loads((run / "run.json").read_text())
     about = {"run": run, "seed": seed, "steps": info["env_steps"], "cpu_seconds": info["cpu_seconds"]}
     return json.loads(document.read_text()) | about
+
+
+def train(arguments: argparse.Namespace, seed: int, run: Path, words: list[str]) -> None:
+    """Train unless that is done; what was exported of an unfinished run is thrown away."""
+    if finished(run):
+        return
+    algorithm = ["--algorithm", arguments.algorithm] if arguments.algorithm else []
+    settings = ["--set", f"task.threads={arguments.threads}", *arguments.changes]
+    again = ["--resume"] if (run / "run.json").exists() else []
+    command("train", arguments.task, *algorithm, "--seed", str(seed), "--out", str(run), *words, *again, *settings)
+    run.with_suffix(".onnx").unlink(missing_ok=True)
 
 
 def finished(run: Path) -> bool:

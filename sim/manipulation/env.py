@@ -96,7 +96,8 @@ class ManipulationEnv(ArticulatedEnv):
         return self._observer_of(tuple(s for s in self.task.signals if s.name not in hidden))
 
     def _observer_of(self, signals: tuple[Signal, ...]) -> Observer:
-        return ManipulationObserver(signals, (*CENTRE, 0.2), 3 + self.turns + self.grips, self.fold)
+        dim = 3 + self.turns + self.grips
+        return ManipulationObserver(signals, (*CENTRE, 0.2), dim, self.fold, self.options.fine)
 
     def make_action_map(self) -> ActionMap:
         o, joint_pos = self.options, next(s for s in self.task.signals if s.name == "joint_pos")

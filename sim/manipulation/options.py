@@ -126,6 +126,8 @@ class ManipulationOptions(ArticulatedOptions):
         object_yaw: rad, half-width of the starting angle of object or fixture. area: m, half-widths in x and y of
             where it starts. goal_area: the same for the target. goal_height: m above the table.
         start_noise: m, half-width of the box in which the gripper starts.
+        fine: m: the policy also sees what the object lacks to its target in units of it, see `ManipulationObserver`; 0:
+            it does not.
         too_much: N at the wrist, mean of a control step, at which the episode has failed.
     """
 
@@ -142,6 +144,7 @@ class ManipulationOptions(ArticulatedOptions):
     goal_area: Range = (0.12, 0.2)
     goal_height: Range = (0.0, 0.0)
     start_noise: float = 0.05
+    fine: float = 0.0
     too_much: float = 80.0
     reward: ManipulationReward = field(default_factory=ManipulationReward)
     noise: ManipulationNoise = field(default_factory=ManipulationNoise)
@@ -151,7 +154,14 @@ class ManipulationOptions(ArticulatedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self, step_size=(1e-4, 0.5), turn_size=(1e-3, 3.2), tolerance=(1e-5, 1.0), hold_s=(0.0, 100.0))
-        check(self, object_yaw=(0.0, 3.2), start_noise=(0.0, 1.0), too_much=(0.0, 1e5), goal_height=(0.0, 1.0))
+        check(
+            self,
+            object_yaw=(0.0, 3.2),
+            start_noise=(0.0, 1.0),
+            too_much=(0.0, 1e5),
+            fine=(0.0, 1.0),
+            goal_height=(0.0, 1.0),
+        )
         for name in ("area", "goal_area"):
             if not all(0.0 <= v <= 1.0 for v in getattr(self, name)):
                 raise ConfigError(f"{name} = {getattr(self, name)}; both half-widths must be 0 to 1 m")

@@ -16,6 +16,7 @@ TASK = TaskSpec(
     options=ManipulationOptions(
         episode_s=6.0,
         tolerance=0.008,
+        fine=0.004,
         object_yaw=0.35,
         area=(0.08, 0.12),
         noise=ManipulationNoise(object_pos=0.0002, object_angle=0.005, object_bias=0.0002),
