@@ -80,6 +80,7 @@ def load_trained(folder: Path) -> Trained:
     changes = info.get("task_changes", {})
     config = overlay(spec.config_class(), info["config"])
     env = make_environment(task, spec, _num_envs(config), info["seed"], changes)
+    task = env.task if task.described_by_env else task
     return Trained(task, env.observer, load_policy(folder, env), _action_map(task, env), info)
 
 
@@ -150,8 +151,12 @@ def task_of(contract: Contract) -> TaskSpec:
 def task_played_by(policy: str) -> TaskSpec:
     """The task of a policy file, or the one that the scripted expert `base:<name>` is named after.
 
+    A file may name an environment that is registered with Gymnasium or EnvPool, but no module of anybody's: nothing
+    that it says is imported or called.
+
     Raises:
         UnknownName: neither is known, as for controllers that fly any flight task.
+        ConfigError: only the person at the keyboard may name that task.
         ContractError: the file is refused.
     """
     from robot_rl.policy_file import read_policy_file
@@ -159,4 +164,11 @@ def task_played_by(policy: str) -> TaskSpec:
 
     if policy.startswith("base:"):
         return load("task", policy.removeprefix("base:"))
-    return task_of(read_policy_file(policy).contract)
+    contract = read_policy_file(policy).contract
+    if not registry.is_foreign(contract.task):
+        return task_of(contract)
+    from robot_rl.sim.foreign.task import from_a_file
+
+    if not from_a_file(contract.task):
+        raise ConfigError(f"'{policy}' names code to be run as its task; if you trust it, --task '{contract.task}'")
+    return load("task", contract.task)

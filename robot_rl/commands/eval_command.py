@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names or groups, comma-separated. Flight: quick, targets, recovery, tracking, all (default: targets, or "
         "with --waypoints only these). Robots with joints: quick, stress, other, all (default: quick)",
     )
+    parser.add_argument("--task", help="another task than the policy's own; needed for base:expert of a gym: task")
     parser.add_argument("--physics", help="robots with joints: contact simulator, see `robot-rl list physics`")
     parser.add_argument("--set", nargs="+", default=[], action="extend", dest="changes", metavar="OPTION=VALUE",
                         help="robots with joints: options of the task, e.g. command.forward=[0.5,0.5]")  # fmt: skip
@@ -55,12 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from robot_rl.commands.files import check_output, make_folder
+    from robot_rl.registry import load
 
     if arguments.output:
         make_folder(arguments.output)
     if arguments.json:
         check_output(arguments.json)
-    task = jointed_task(arguments.policy)
+    task = load("task", arguments.task) if arguments.task else jointed_task(arguments.policy)
+    if task is not None and not task.variants:
+        raise ConfigError(f"'{task.name}' is flight, which is evaluated on scenarios; leave out --task")
     if task is not None:
         from robot_rl.evaluation.jointed.command import run
 
