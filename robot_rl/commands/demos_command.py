@@ -20,8 +20,8 @@ HELP = "record demonstrations: episodes of a scripted expert, a controller or a 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policy", metavar="TASK_OR_POLICY",
-        help="ONNX file, base:<name> for a scripted expert or a controller, or a task that has an expert; of a gym: task "
-        "the suite's own, or --set expert=<module>:<Name>",
+        help="ONNX file, base:<name> for a scripted expert or a controller, or a task that has an expert "
+        "(gym: tasks: the suite's own, or --set expert=<module>:<Name>)",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.rrl", help="where episodes go")
     parser.add_argument("--append", action="store_true", help="add to the file if it exists, where features agree")

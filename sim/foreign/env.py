@@ -107,7 +107,7 @@ class ForeignEnv:
         return self._arrays["action"].copy()
 
     def succeeded(self) -> Tensor | None:
-        """(N,) bool, of the episode that goes on or has just ended; None where the suite has said nothing of success."""
+        """(N,) bool, of the episode that goes on or has just ended; None where nothing was said of success."""
         said = self._arrays["success"]
         return None if (said < 0).all() else torch.from_numpy(said > 0)
 
@@ -240,7 +240,9 @@ def _count(task: TaskSpec, num_envs: int) -> int:
 def _control_dt(task: TaskSpec, found: float | None) -> float:
     dt = task.options.control_dt or found
     if not dt:
-        raise ConfigError(f"task '{task.name}' does not say how much time a step takes; set the option control_dt, in s")
+        raise ConfigError(
+            f"task '{task.name}' does not say how much time a step takes; set the option control_dt, in s"
+        )
     return float(dt)
 
 

@@ -24,7 +24,8 @@ FOLDER = Path(__file__).parent / "worker"
 BOOT = """
 import importlib.util, sys
 place = sys.argv[1]
-spec = importlib.util.spec_from_file_location("robot_rl_worker", place + "/__init__.py", submodule_search_locations=[place])
+start, inside = place + "/__init__.py", [place]
+spec = importlib.util.spec_from_file_location("robot_rl_worker", start, submodule_search_locations=inside)
 package = importlib.util.module_from_spec(spec)
 sys.modules["robot_rl_worker"] = package
 spec.loader.exec_module(package)
@@ -57,10 +58,10 @@ class Workers:
         self._memory = tempfile.TemporaryFile(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)  # noqa: SIM115
         self._processes = [_Process(python or sys.executable, self._memory.fileno()) for _ in range(count)]
         self._finalizer = weakref.finalize(self, _end, self._processes)
-        shares = [num_envs * i // max(count, 1) for i in range(count + 1)]
-        if count == 0:
-            shares = [0, num_envs]
-        parts = [{**config, "do": "make", "first": a, "count": b - a} for a, b in zip(shares, shares[1:], strict=False)]
+        ends = [num_envs * (i + 1) // max(count, 1) for i in range(max(count, 1))]
+        firsts = [0, *ends[:-1]]
+        ranges = zip(firsts, ends, strict=True)
+        parts = [{**config, "do": "make", "first": first, "count": end - first} for first, end in ranges]
         if count == 0:
             answers = [self._locally(lambda: self._begin_locally(parts[0]))]
         else:
@@ -132,13 +133,15 @@ class Workers:
         self.close()
         missing = "No module named 'numpy'" in text
         if missing:
-            return MissingDependency("'numpy'", f"task '{self.task}'", f"{process.python} -m pip install numpy gymnasium")
+            return MissingDependency(
+                "'numpy'", f"task '{self.task}'", f"{process.python} -m pip install numpy gymnasium"
+            )
         return SimulatorError(f"'{self.task}': {text}")
 
     def _error(self, answer: Mapping[str, Any], python: str) -> Exception:
         kind, text = answer["kind"], answer["error"]
         if kind == "name":
-            return UnknownName(f"name for '{self.task}':", text, _near(self.task, text, answer["near"]))
+            return UnknownName(f"{answer['what']} of task '{self.task}':", text, _near(text, answer["near"]))
         if kind == "missing":
             package = text.split(".")[0]
             install = answer["install"] or f"{python} -m pip install {package}"
@@ -194,11 +197,10 @@ def _end(processes: Sequence[_Process]) -> None:
             process.popen.wait()
 
 
-def _near(task: str, text: str, names: Sequence[str]) -> list[str]:
+def _near(name: str, names: Sequence[str]) -> list[str]:
     from difflib import get_close_matches
 
-    wanted = task.partition(":")[2].partition("?")[0]
-    return get_close_matches(wanted, names, n=8, cutoff=0.5) or list(names)[:20]
+    return get_close_matches(name, names, n=8, cutoff=0.5) or list(names)[:20]
 
 
 def _product(shape: Sequence[int]) -> int:

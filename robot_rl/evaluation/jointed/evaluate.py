@@ -27,8 +27,9 @@ class Summary:
     """What the episodes of one variant say, each with its 95 % interval.
 
     Attributes:
-        success: share, Wilson's interval; NaN where the task does not say. failure_rate: failures per 1000 s of simulated time, with the interval of the
-            share of episodes that fail. seconds, reward: mean per episode, bootstrap.
+        success: share, Wilson's interval; NaN where the task does not say.
+        failure_rate: failures per 1000 s of simulated time, with the interval of the share of episodes that fail.
+        seconds, reward: mean per episode, bootstrap.
         metrics: mean over episodes of each episode's mean, bootstrap.
         violations: by constraint, steps per episode that violate it, bootstrap; worst: the largest violation of all.
     """

@@ -29,7 +29,8 @@ class Episodes:
     """n complete episodes; one entry per episode in every array.
 
     Attributes:
-        judged: whether the task says what a success is. success: what it says at the last step. failed: ended before the time limit without success.
+        judged: whether the task says what a success is. success: what it says at the last step.
+        failed: ended before the time limit without success.
         seconds: how long it lasted. reward: sum over the episode, without the terms that look at the action.
         metrics: by name, mean over the steps of the episode.
         violations: by constraint, number of steps that violate it; worst: the largest violation, in its unit.
@@ -46,10 +47,8 @@ class Episodes:
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Everything by column name, as in the CSV file."""
-        flat: dict[str, NDArray[Any]] = {
-            **({"success": self.success} if self.judged else {}), "failed": self.failed, "seconds": self.seconds, "reward": self.reward,
-        }  # fmt: skip
-        flat |= self.metrics
+        flat: dict[str, NDArray[Any]] = {"success": self.success} if self.judged else {}
+        flat |= {"failed": self.failed, "seconds": self.seconds, "reward": self.reward, **self.metrics}
         flat |= {f"{name}_steps": values for name, values in self.violations.items()}
         return flat | {f"{name}_worst": values for name, values in self.worst.items()}
 

@@ -8,9 +8,9 @@ import numpy as np
 
 
 def layout(num_envs: int, obs_dim: int, action_dim: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name → dtype and shape of what both sides share. `success`: −1 unknown. `cut`: the time limit comes with this step.
+    """Name → dtype and shape of what both sides share.
 
-    `live`: steps at all; `episode`: how many this environment had before.
+    `success`: −1 unknown. `cut`: time runs out with this step. `live`: steps at all. `episode`: how many came before.
     """
     n = (num_envs,)
     wide = {"action": (*n, action_dim), "obs": (*n, obs_dim), "final": (*n, obs_dim), "reward": n}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Pool:
         unsupported = [k for k in ("expert", "attributes") if config[k]]
         if unsupported:
             raise Refused("config", f"option '{unsupported[0]}' cannot be used with EnvPool")
-        self.success: list[Optional[bool]] = [None] * self.count
+        self.success: list[bool | None] = [None] * self.count
         self.keys = (config["success_key"],) if config["success_key"] else SUCCESS_KEYS
         self.pool = self._made(0)
         self.parts = chosen_parts(self.pool.observation_space, config["signals"])
@@ -39,7 +39,7 @@ class Pool:
             importlib.import_module(module)
         name, known = self.config["name"], envpool.list_all_envs()
         if name not in known:
-            raise Refused("name", f"EnvPool has no '{name}'", near=sorted(known))
+            raise Refused("name", name, what="environment", near=sorted(known))
         given = {"num_envs": self.count, "seed": seed, **self.config["kwargs"]}
         return envpool.make(name, env_type="gymnasium", **given)
 
@@ -99,7 +99,7 @@ class Pool:
         """Let go of the batch."""
         self.pool.close()
 
-    def _said(self, info: dict[str, Any], row: int) -> Optional[bool]:
+    def _said(self, info: dict[str, Any], row: int) -> bool | None:
         found = next((info[k] for k in self.keys if k in info), None)
         return None if found is None else bool(found[row])
 

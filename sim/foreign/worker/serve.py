@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Optional
+from typing import Any
 
 from .memory import layout, views
 from .suites import Refused
@@ -77,12 +77,12 @@ def explained(error: BaseException) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Talk over the socket of descriptor argv[-2], with the memory of descriptor argv[-1], until the other side goes."""
+    """Talk over the socket with descriptor argv[-2], sharing the memory argv[-1], until the other side goes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # who started this decides when it ends
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     channel = socket.socket(fileno=int(sys.argv[-2]))
-    group: Optional[Any] = None
+    group: Any = None
     try:
         while True:
             message = receive(channel)
@@ -92,7 +92,7 @@ def main() -> None:
                     answer = group.describe()
                 elif message["do"] == "map":
                     memory = mmap.mmap(int(sys.argv[-1]), message["bytes"])
-                    group.arrays = views(memory, layout(*message["sizes"]))  # type: ignore[union-attr]
+                    group.arrays = views(memory, layout(*message["sizes"]))
                     answer = None
                 else:
                     answer = answer_to(group, message)

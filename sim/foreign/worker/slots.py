@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +28,12 @@ class Slot:
     def __init__(self, env: Any, index: int, config: dict[str, Any], parts: list[dict[str, Any]], limit: int) -> None:
         self.env, self.index, self.config, self.parts, self.limit = env, index, config, parts, limit
         self.seed, self.episode, self.steps = 0, -1, 0
-        self.success: Optional[bool] = None
+        self.success: bool | None = None
         self.obs: Any = None
         self.expert: Any = None
         self.seeder = getattr(env.unwrapped, "seed", None)  # of old: what they do not know is kept out of reset
-        self.keys = (config["success_key"],) if config["success_key"] else SUCCESS_KEYS
+        own = ("_check_success()",) if config["name"].startswith("robosuite/") else SUCCESS_KEYS
+        self.keys = (config["success_key"],) if config["success_key"] else own
 
     def start(self, row: Any) -> None:
         """Begin the next episode and write its first observation."""
@@ -67,7 +68,7 @@ class Slot:
             raise ValueError(f"nothing was said of success: info has {sorted(info)}; name the key by `success_key`")
         return value, ended, late and not ended
 
-    def _said(self, info: dict[str, Any]) -> Optional[bool]:
+    def _said(self, info: dict[str, Any]) -> bool | None:
         for key in self.keys:
             if key.endswith("()"):
                 return bool(getattr(self.env.unwrapped, key[:-2])())

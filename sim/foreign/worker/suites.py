@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +26,11 @@ ROBOSUITE = {
 }  # fmt: skip
 
 
+MOST = 4096  # numbers in a signal: more is a picture
+
+
 class Refused(Exception):
-    """What the user can mend. `kind`: config, name (with `near`, what there is) or missing (with `install`)."""
+    """What the user can mend. `kind`: config, name (of a `what`, with `near`: what there is), missing (`install`)."""
 
     def __init__(self, kind: str, text: str, **more: Any) -> None:
         super().__init__(text)
@@ -47,7 +50,7 @@ def make_env(name: str, kwargs: dict[str, Any], imports: list[str], attributes: 
     try:
         env = maker(**kwargs) if maker else gymnasium.make(name, disable_env_checker=True, **kwargs)
     except gymnasium.error.UnregisteredEnv as error:
-        raise Refused("name", str(error), near=sorted(gymnasium.registry)) from error
+        raise Refused("name", name, what="environment", near=sorted(gymnasium.registry)) from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise Refused("config", str(error)) from error
     for key, value in attributes.items():
@@ -72,34 +75,34 @@ def _of_suite(name: str) -> Any:
 
 
 def parts_of(space: Any, path: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
-    """The arrays of an observation space: name, path in the observation, shape; entries of a Dict in order of name."""
+    """The parts of an observation space: name, path in the observation, shape (None: no array), entries by name."""
     kind = type(space).__name__
     if kind == "Dict":
         return [p for key in sorted(space.spaces) for p in parts_of(space.spaces[key], (*path, key))]
     if kind == "Tuple":
         return [p for i, inner in enumerate(space.spaces) for p in parts_of(inner, (*path, i))]
-    if kind != "Box":
-        where = f" of observation '{'/'.join(map(str, path))}'" if path else " of observations"
-        raise Refused("config", f"the space{where} is {space}; only Box, and Dict and Tuple of them, can be signals")
     name = re.sub("[^a-z0-9_]", "_", "_".join(map(str, path)).lower()) or "obs"
-    return [{"name": name if name[0].isalpha() else f"obs_{name}", "path": path, "shape": list(space.shape)}]
+    return [
+        {
+            "name": name if name[0].isalpha() else f"obs_{name}",
+            "path": path,
+            "shape": list(space.shape) if kind == "Box" else None,
+        }
+    ]
 
 
 def chosen_parts(space: Any, wanted: list[str]) -> list[dict[str, Any]]:
     """Those of the names wanted, in that order; all where nothing is said."""
-    if wanted and type(space).__name__ == "Dict":
-        first = {name.split("/")[0] for name in wanted}
-        space = type(space)({k: v for k, v in space.spaces.items() if k in first})
     found = {p["name"]: p for p in parts_of(space)}
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise Refused("name", f"signal '{missing[0]}'", near=list(found))
-    parts = [found[name] for name in wanted] if wanted else list(found.values())
-    large = [p["name"] for p in parts if np.prod(p["shape"]) > 4096]
-    if large:
-        rest = ", ".join(p["name"] for p in parts if p["name"] not in large) or "none"
-        raise Refused("config", f"'{large[0]}' looks like a picture; choose others by the option `signals`: {rest}")
-    return parts
+        raise Refused("name", missing[0], what="signal", near=list(found))
+    good = [k for k, p in found.items() if p["shape"] is not None and np.prod(p["shape"]) <= MOST]
+    bad = [name for name in wanted or found if name not in good]
+    if bad:
+        raise Refused("config", f"'{bad[0]}' of {space} cannot be a signal: only a Box of up to {MOST} numbers can. "
+                      f"Choose by the option `signals` among: {', '.join(good) or 'none'}")  # fmt: skip
+    return [found[name] for name in wanted or found]
 
 
 def bounds_of(space: Any) -> tuple[Any, Any]:
@@ -108,8 +111,8 @@ def bounds_of(space: Any) -> tuple[Any, Any]:
         raise Refused("config", f"actions are {space}; only a Box of continuous actions can be learnt here")
     low, high = (np.asarray(x, np.float64).reshape(-1) for x in (space.low, space.high))
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise Refused("config", f"actions are {space}; without finite limits nobody knows what -1 and 1 stand for: wrap "
-                      "it in gymnasium.wrappers.RescaleAction or ClipAction in a function of your own")  # fmt: skip
+        raise Refused("config", f"actions are {space}; without finite limits nobody knows what -1 and 1 stand for: "
+                      "make it in a function of your own, in a wrapper that gives it limits")  # fmt: skip
     return low, high
 
 
@@ -123,14 +126,15 @@ def flattened(obs: Any, parts: list[dict[str, Any]], row: Any) -> None:
         value = np.asarray(value)
         if list(value.shape) != part["shape"]:
             raise ValueError(f"observation '{part['name']}' has shape {value.shape}; its space {tuple(part['shape'])}")
-        row[at : at + value.size] = value.reshape(-1)
+        with np.errstate(over="ignore"):  # beyond float32: infinite, and told below
+            row[at : at + value.size] = value.reshape(-1)
         bad = ~np.isfinite(row[at : at + value.size])
         if bad.any():
             raise ValueError(f"observation '{part['name']}' is {value.reshape(-1)[bad][0]} at element {bad.argmax()}")
         at += value.size
 
 
-def timing_of(env: Any) -> tuple[Optional[float], Optional[int]]:
+def timing_of(env: Any) -> tuple[float | None, int | None]:
     """Seconds between steps and steps in an episode, where the environment says them."""
     bare, spec = env.unwrapped, getattr(env, "spec", None)
     fps = (getattr(env, "metadata", None) or {}).get("render_fps")
@@ -142,7 +146,7 @@ def timing_of(env: Any) -> tuple[Optional[float], Optional[int]]:
     return (float(dt) if dt else None), (int(steps) if steps else None)
 
 
-def limit_of(wanted: int, own: Optional[int]) -> int:
+def limit_of(wanted: int, own: int | None) -> int:
     """Steps in an episode: those wanted (0: not said), at most the environment's own."""
     if not (wanted or own):
         raise Refused("config", "the environment does not say how long an episode lasts; set the option episode_steps")
