@@ -1,12 +1,12 @@
 """Environment steps per second of third-party tasks: our workers against Gymnasium's vector environments.
 
-    python benchmarks/third_party_speed.py                                            # HalfCheetah-v5
-    python benchmarks/third_party_speed.py --python /venvs/metaworld/bin/python       # and Meta-World's push-v3, there
+    python benchmarks/third_party_speed.py                                         # HalfCheetah-v5
+    python benchmarks/third_party_speed.py --python /venvs/metaworld/bin/python    # and Meta-World's push-v3, there
 
-All of one run, interleaved, medians of several rounds, random actions, the same number of environments everywhere: ratios
-hold on a busy machine, absolute numbers do not. Gymnasium's `AsyncVectorEnv` has one process per environment, so it is
-measured twice: with as many environments as ours, and with as many processes as ours, one environment in each. It resets
-in the same step, as ours does, and runs in the interpreter of the suite.
+All of one run, interleaved, medians of several rounds, random actions: ratios hold on a busy machine, absolute numbers
+do not. Gymnasium's `AsyncVectorEnv` has one process per environment, so it is measured twice: with as many environments
+as ours, and with as many processes as ours, one environment in each. It resets in the same step, as ours does, and runs
+in the interpreter of the suite.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "disable")
 
 TASKS = {"HalfCheetah-v5": ("", {}), "Meta-World/MT1": ("metaworld", {"env_name": "push-v3"})}
-# Runs in the suite's interpreter and imports nothing of robot_rl: a line with the number of steps in, a line with s out.
+# Runs in the suite's interpreter and imports nothing of robot_rl: a line with the number of steps in, one with s out.
 GYMNASIUM = """
 import importlib, json, sys, time
 import gymnasium as gym

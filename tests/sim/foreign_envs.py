@@ -83,6 +83,18 @@ class Unseeded(Walk):
         return self.obs(), info
 
 
+class OwnGenerator(Walk):
+    """Draws from a generator `rng` that reset does not seed, as robosuite does."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng()
+
+    def reset(self, *, seed=None, options=None):
+        _obs, info = super().reset()
+        self.x = self.rng.uniform(-0.5, 0.5)
+        return self.obs(), info
+
+
 class Drifts(Walk):
     """Random in every step, beyond any seed."""
 

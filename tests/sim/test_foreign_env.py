@@ -146,7 +146,7 @@ def test_seeds_decide_everything_however_the_work_is_shared() -> None:
         env.close()
         return torch.stack(rows)
 
-    for kind in ("Walk", "Unseeded"):
+    for kind in ("Walk", "Unseeded", "OwnGenerator"):
         assert torch.equal(played(0, 4, kind), played(2, 4, kind)), kind
         assert not torch.equal(played(0, 4, kind), played(0, 5, kind)), kind
     rows = played(1, 4)

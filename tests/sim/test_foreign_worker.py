@@ -60,7 +60,7 @@ def gone(pid: int, within: float = 20.0) -> bool:
     [
         ("raise", r"environment 0, step \d of episode 0 .*KeyError.*the arm fell off"),
         ("nan", r"environment 0, step 3 .*observation 'obs' is nan at element 1"),
-        ("huge", r"observation 'obs' is .*e\+29\d at element"),
+        ("huge", r"observation 'obs' is -?inf at element \d \(as float32\)"),
         ("reward", r"environment 0, step 3 .*the reward is nan"),
         ("rewards", r"environment 0, step 3 .*reshape"),
         ("shape", r"observation 'obs' has shape \(4,\); its space \(3,\)"),
@@ -78,7 +78,8 @@ def test_what_goes_wrong_in_a_simulator_is_named(what: str, said: str, workers: 
 
 
 def test_one_that_never_answers_is_given_up_and_killed() -> None:
-    env = make("kind=Bad&what=hang", answer_s=2.0, num_envs=1)
+    env = make("kind=Bad&what=hang", num_envs=1)
+    env.workers.answer_s = 2.0  # only now: on a busy machine it takes longer to start
     with pytest.raises(SimulatorError, match="no answer in 2 s"):
         play(env)
     assert all(gone(pid) for pid in pids(env))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -27,6 +28,7 @@ class Slot:
 
     def __init__(self, env: Any, index: int, config: dict[str, Any], parts: list[dict[str, Any]], limit: int) -> None:
         self.env, self.index, self.config, self.parts, self.limit = env, index, config, parts, limit
+        self.low, self.high = env.action_space.low, env.action_space.high
         self.seed, self.episode, self.steps = 0, -1, 0
         self.success: bool | None = None
         self.obs: Any = None
@@ -43,18 +45,21 @@ class Slot:
         np.random.seed(number)  # what suites draw without a generator of their own
         if callable(self.seeder):
             self.seeder(number)
+        own = getattr(self.env.unwrapped, "rng", None)
+        if isinstance(own, np.random.Generator):  # robosuite's, which its parts hold, too
+            own.bit_generator.state = type(own.bit_generator)(number).state
         self.obs, _ = self.env.reset(seed=number)
         flattened(self.obs, self.parts, row)
 
     def step(self, action: Any, cut: bool, row: Any) -> tuple[float, bool, bool]:
         """One step: reward, terminated, truncated; a time limit is never a termination."""
-        space = self.env.action_space
-        given = np.clip(action.reshape(space.shape).astype(space.dtype), space.low, space.high)
+        given = action.reshape(self.low.shape).astype(self.low.dtype)  # float32 may lie beyond a limit in float64
+        np.minimum(np.maximum(given, self.low, out=given), self.high, out=given)
         self.obs, reward, terminated, truncated, info = self.env.step(given)
         self.steps += 1
         flattened(self.obs, self.parts, row)
-        value = float(np.asarray(reward, np.float64).reshape(()))
-        if not np.isfinite(value):
+        value = float(reward) if np.ndim(reward) == 0 else float(np.asarray(reward).reshape(()))
+        if not math.isfinite(value):
             raise ValueError(f"the reward is {value}")
         now, before = self._said(info), self.success
         if now is not None:
@@ -81,9 +86,8 @@ class Slot:
         if self.expert is None:
             self.expert = expert_of(*(self.config[k] for k in ("expert", "name", "kwargs")))()
         ask = next((getattr(self.expert, n) for n in ("get_action", "act") if hasattr(self.expert, n)), self.expert)
-        space = self.env.action_space
         action = np.asarray(ask(self.obs), np.float64).reshape(-1)
-        return np.clip(action, space.low.reshape(-1), space.high.reshape(-1))
+        return np.clip(action, self.low.reshape(-1), self.high.reshape(-1))
 
 
 class Group:

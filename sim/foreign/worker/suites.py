@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import sys
 from typing import Any
@@ -86,7 +87,7 @@ def parts_of(space: Any, path: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         {
             "name": name if name[0].isalpha() else f"obs_{name}",
             "path": path,
-            "shape": list(space.shape) if kind == "Box" else None,
+            "shape": tuple(space.shape) if kind == "Box" else None,
         }
     ]
 
@@ -124,14 +125,24 @@ def flattened(obs: Any, parts: list[dict[str, Any]], row: Any) -> None:
         for key in part["path"]:
             value = value[key]
         value = np.asarray(value)
-        if list(value.shape) != part["shape"]:
-            raise ValueError(f"observation '{part['name']}' has shape {value.shape}; its space {tuple(part['shape'])}")
-        with np.errstate(over="ignore"):  # beyond float32: infinite, and told below
-            row[at : at + value.size] = value.reshape(-1)
-        bad = ~np.isfinite(row[at : at + value.size])
-        if bad.any():
-            raise ValueError(f"observation '{part['name']}' is {value.reshape(-1)[bad][0]} at element {bad.argmax()}")
+        if value.shape != part["shape"]:
+            raise ValueError(f"observation '{part['name']}' has shape {value.shape}; its space {part['shape']}")
+        row[at : at + value.size] = value.reshape(-1)
         at += value.size
+    if not math.isfinite(row.sum()):
+        _name_what_is_not_finite(row, parts)
+
+
+def _name_what_is_not_finite(row: Any, parts: list[dict[str, Any]]) -> None:
+    """A sum may also overflow although all numbers are finite."""
+    at = 0
+    for part in parts:
+        size = int(np.prod(part["shape"]))
+        bad = ~np.isfinite(row[at : at + size])
+        if bad.any():
+            where = f"observation '{part['name']}' is {row[at : at + size][bad][0]} at element {bad.argmax()}"
+            raise ValueError(f"{where} (as float32)")
+        at += size
 
 
 def timing_of(env: Any) -> tuple[float | None, int | None]:
