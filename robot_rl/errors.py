@@ -64,6 +64,10 @@ class NumericalError(RobotRlError):
     """A NaN or infinity appeared; the message names the tensor and where its state was dumped."""
 
 
+class SimulatorError(RobotRlError):
+    """A simulator of another project raised, died or gave no answer; the message has the end of what it printed."""
+
+
 class SignalError(RobotRlError):
     """Signals given to a policy are missing, of the wrong shape or kind; the message says what was expected."""
 

@@ -33,6 +33,12 @@ KINDS: dict[str, Kind] = {
 }
 
 
+SCHEMES: dict[str, tuple[str, str]] = {
+    "gym": ("robot_rl.sim.foreign.task", "foreign_task"),
+    "envpool": ("robot_rl.sim.foreign.task", "foreign_task"),
+}
+"""Tasks that have no file: what stands before the colon of their name, and the function that makes one of the name."""
+
 EXTRAS = {
     "torch": "sim",
     "gymnasium": "sim",
@@ -81,13 +87,16 @@ def _files(kind: str) -> dict[str, Path]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object called `name`, or `package.module:ATTRIBUTE` for a user's own.
+    """The object called `name`, or `package.module:ATTRIBUTE` for a user's own; tasks also by a scheme, `gym:ID`.
 
     Raises:
         UnknownName: there is no such file; the message lists those there are.
         ConfigError: the module exists but does not define the expected name.
         MissingDependency: it needs a package of an extra that is not installed.
     """
+    if kind == "task" and is_foreign(name):
+        maker, function = SCHEMES[name.partition(":")[0]]
+        return getattr(importlib.import_module(maker), function)(name)
     if ":" in name:
         if kind not in KINDS:
             raise UnknownName("kind", kind, KINDS)
@@ -102,6 +111,12 @@ def load(kind: str, name: str) -> Any:
     if not hasattr(module, attribute):
         raise ConfigError(f"{kind} '{name}': module {module.__name__} does not define '{attribute}'")
     return getattr(module, attribute)
+
+
+def is_foreign(task: str) -> bool:
+    """Whether a task's name begins with a scheme: environments of another project."""
+    scheme, colon, _ = task.partition(":")
+    return bool(colon) and scheme in SCHEMES
 
 
 def _users_own(kind: str, name: str, module: str) -> ModuleType:

@@ -51,6 +51,7 @@ class TaskSpec:
             gradients; empty: the task has none.
         scene: `module:function` called as `function(robot)`: the robot (`JointedRobot`) and what is around it as an
             MjSpec, also for the simulated robot that a policy is run on. Default: a flat floor.
+        described_by_env: signals, commands and rate are known only once the environment is made: `env.task` has them.
     """
 
     name: str
@@ -67,6 +68,7 @@ class TaskSpec:
     algorithm: str = "ppo"
     differentiable: str = ""
     scene: str = "robot_rl.sim.articulated.scene:flat_scene"
+    described_by_env: bool = False
 
     def overridden(self, overrides: Mapping[str, Any] | None) -> TaskSpec:
         """A variant with options replaced by dotted keys, for example `{"delay.max": 0.02}`.
@@ -94,6 +96,8 @@ class TaskSpec:
         Args:
             changes: options of a run by dotted keys; `parameters` names the robot's parameter set.
         """
+        if self.described_by_env:
+            return {}
         parameter_set = (changes or {}).get("parameters", getattr(self.options, "parameters", None))
         parameters = load("robot", self.robot).parameters(parameter_set)
         return parameters.gains() if hasattr(parameters, "gains") else {}

@@ -81,7 +81,7 @@ def load_trained(folder: Path) -> Trained:
     changes = info.get("task_changes", {})
     config = overlay(spec.config_class(), info["config"])
     env = make_environment(task, spec, _num_envs(config), info["seed"], changes)
-    actor = load_policy(folder, env)
+    actor, task = load_policy(folder, env), env.task if task.described_by_env else task
     return Trained(task, _with_pictures(env.observer, actor), actor, _action_map(task, env), info)
 
 
@@ -160,9 +160,13 @@ def task_of(contract: Contract) -> TaskSpec:
 def task_played_by(policy: str) -> TaskSpec:
     """The task of a policy file, or the one that the scripted expert `base:<name>` is named after.
 
+    A file may name an environment that is registered with Gymnasium or EnvPool, but no module of anybody's: nothing
+    that it says is imported or called.
+
     Raises:
         UnknownName: neither is known, as for controllers that fly any flight task.
-        ConfigError: a policy of another library, which does not say its task.
+        ConfigError: a policy of another library, which does not say its task; or one that only the person at the
+            keyboard may name.
         ContractError: the file is refused.
     """
     from robot_rl.policy_file import read_policy_file
@@ -172,4 +176,11 @@ def task_played_by(policy: str) -> TaskSpec:
         raise ConfigError(f"'{policy}' does not say its task; say which with --task, e.g. --task panda-pick")
     if policy.startswith("base:"):
         return load("task", policy.removeprefix("base:"))
-    return task_of(read_policy_file(policy).contract)
+    contract = read_policy_file(policy).contract
+    if not registry.is_foreign(contract.task):
+        return task_of(contract)
+    from robot_rl.sim.foreign.task import from_a_file
+
+    if not from_a_file(contract.task):
+        raise ConfigError(f"'{policy}' names code to be run as its task; if you trust it, --task '{contract.task}'")
+    return load("task", contract.task)

@@ -20,7 +20,8 @@ HELP = "record demonstrations: episodes of a scripted expert, a controller or a 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "policy", metavar="TASK_OR_POLICY",
-        help="ONNX file, base:<name> for a scripted expert or a controller, or a task that has an expert",
+        help="ONNX file, base:<name> for a scripted expert or a controller, or a task that has an expert "
+        "(gym: tasks: the suite's own, or --set expert=<module>:<Name>)",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.rrl", help="where episodes go")
     parser.add_argument("--append", action="store_true", help="add to the file if it exists, where features agree")
@@ -70,9 +71,12 @@ def wanted_by(arguments: argparse.Namespace) -> Wanted:
     """
     from robot_rl.evaluation.episodes.record import Wanted
     from robot_rl.evaluation.jointed.command import changes_of
-    from robot_rl.registry import names
+    from robot_rl.evaluation.jointed.rollout import BASE, EXPERT
+    from robot_rl.registry import is_foreign, names
 
     policy: str = arguments.policy
+    if is_foreign(policy):
+        arguments.task, policy = arguments.task or policy, f"{BASE}{EXPERT}"
     if policy in names("task"):
         if policy not in names("base"):
             raise ConfigError(f"task '{policy}' has no scripted expert; name a policy file, or base:<name> with --task")

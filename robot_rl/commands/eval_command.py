@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with --waypoints only these). Robots with joints: quick, stress, other, all (default: quick)",
     )
     parser.add_argument(
-        "--task", help="robots with joints: another task than the policy's own; needed for base:lerobot:…"
+        "--task", help="another task than the policy's own; needed for base:lerobot:… and for base:expert of gym: tasks"
     )
     parser.add_argument("--physics", help="robots with joints: contact simulator, see `robot-rl list physics`")
     parser.add_argument("--set", nargs="+", default=[], action="extend", dest="changes", metavar="OPTION=VALUE",

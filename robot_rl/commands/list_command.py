@@ -8,6 +8,8 @@ from robot_rl import registry
 
 HELP = "robots, tasks, algorithms, base controllers, drivers and boards"
 MORE = {
+    "task": "; and gym:<ID>, gym:<module>:<function>, envpool:<ID>: environments of other projects, for example "
+    "gym:HalfCheetah-v5 (docs/third-party-tasks.md)",
     "algorithm": "; and sb3:<Class>, any algorithm of Stable-Baselines3 with continuous actions, for example sb3:SAC",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ HELP = "train a policy; writes a run folder with checkpoints and metrics"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", help="for example quadrotor-hover (robot-rl list task)")
+    parser.add_argument("task", help="for example quadrotor-hover (robot-rl list task), gym:HalfCheetah-v5")
     parser.add_argument("--algorithm", help="robot-rl list algorithm; sb3:<Class> too (default: the task's own)")
     parser.add_argument(
         "--fast", action="store_true", help="config/train/fast.yaml: nominal vehicle, under a CPU-second"
@@ -109,12 +110,12 @@ def tuned_config(arguments: argparse.Namespace) -> Path | None:
 
 
 def _plain(name: str) -> str:
-    return name.replace(":", "-").lower()
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def default_name(arguments: argparse.Namespace) -> str:
     fast = "-fast" if arguments.fast else ""
-    return f"{arguments.task}-{_plain(arguments.algorithm)}{fast}-{arguments.seed}"
+    return f"{_plain(arguments.task)}-{_plain(arguments.algorithm)}{fast}-{arguments.seed}"
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

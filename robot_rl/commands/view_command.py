@@ -71,6 +71,8 @@ def watched_by(arguments: argparse.Namespace) -> Watched:
     if not 0 < arguments.port < 65536:
         raise ConfigError(f"--port {arguments.port}: must be from 1 to 65535")
     task = load("task", arguments.task) if arguments.task else task_played_by(arguments.policy)
+    if task.described_by_env:
+        raise ConfigError(f"'{task.name}' is an environment of another project; only scenes of our own can be viewed")
     if not task.variants:
         raise ConfigError(f"'{task.name}' is flight; `robot-rl eval {arguments.policy} -o FOLDER` films it")
     return Watched(arguments.policy, task, changes_of(arguments), arguments.seed)

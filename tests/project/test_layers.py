@@ -71,6 +71,9 @@ EXCEPTIONS: dict[str, Layer] = {
             "_bullet_world": (),
         }.items()
     },
+    # Suites of other projects: each imported for a task that is asked for by its name, in the worker's interpreter.
+    "robot_rl.sim.foreign.worker.suites": Layer(always={"numpy"}, inside={"gymnasium", "metaworld", "robosuite"}),
+    "robot_rl.sim.foreign.worker.pool": Layer(always={"numpy"}, inside={"envpool"}),
     # The simulated robot is a driver like any other: it may reach into its "vendor library", which is sim, on connect.
     "robot_rl.hardware.drivers.sim": Layer(always={"numpy"}, folders={"sim"}),
 }

@@ -151,6 +151,8 @@ def record(wanted: Wanted, path: Path, append: bool = False) -> Iterator[Tally]:
             attempt = first + tally.played
             run = {"seed": wanted.seed, "attempt": attempt, "noise": wanted.noise}
             episode = demonstrator.episode(seed_of(wanted.seed, attempt), {**source, "run": run})
+            if wanted.only_success and episode.success is None:
+                raise ConfigError(f"task '{wanted.task.name}' does not say what a success is; leave out --only-success")
             tally.played += 1
             tally.succeeded += bool(episode.success)
             tally.steps += len(episode)
@@ -198,11 +200,14 @@ def _signals(env: Any) -> dict[str, NDArray[Any]]:
     return {name: value.cpu().numpy() for name, value in env.signals().items()}
 
 
-def _succeeded(env: Any, failed: bool) -> bool:
-    """What the task says; where it says nothing, as in flight, an episode that did not fail."""
+def _succeeded(env: Any, failed: bool) -> bool | None:
+    """What the task says; in flight an episode that did not fail; None where nobody knows what a success is."""
+    from robot_rl.evaluation.jointed.rollout import judgement
+
     if not hasattr(env, "succeeded"):
         return not failed
-    return bool((env.succeeded() & ~env.physics.unstable)[0])
+    found = judgement(env)
+    return None if found is None else bool(found[0])
 
 
 def _spec(wanted: Wanted, player: Player, options: Mapping[str, Any]) -> DataSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ class Summary:
     """What the episodes of one variant say, each with its 95 % interval.
 
     Attributes:
-        success: share, Wilson's interval. failure_rate: failures per 1000 s of simulated time, with the interval of the
-            share of episodes that fail. seconds, reward: mean per episode, bootstrap.
+        success: share, Wilson's interval; NaN where the task does not say.
+        failure_rate: failures per 1000 s of simulated time, with the interval of the share of episodes that fail.
+        seconds, reward: mean per episode, bootstrap.
         metrics: mean over episodes of each episode's mean, bootstrap.
         violations: by constraint, steps per episode that violate it, bootstrap; worst: the largest violation of all.
     """
@@ -67,8 +69,9 @@ def summarise(episodes: Episodes) -> Summary:
     """Intervals of everything that was measured."""
     n, per_episode = len(episodes), float(episodes.seconds.mean())
     failures = wilson(int(episodes.failed.sum()), n)
+    unknown = Interval(math.nan, math.nan, math.nan)
     return Summary(
-        success=wilson(int(episodes.success.sum()), n),
+        success=wilson(int(episodes.success.sum()), n) if episodes.judged else unknown,
         failure_rate=Interval(*(PER * x / per_episode for x in (failures.value, failures.lower, failures.upper))),
         seconds=bootstrap(episodes.seconds),
         reward=bootstrap(episodes.reward),
@@ -106,7 +109,7 @@ def evaluate_variants(
         told = None if progress is None else lambda share, title=variant.title: progress(title, share)
         both = {**(changes or {}), **own}
         count = max(min(episodes, 10), round(variant.share * episodes))
-        begin, batch = time.monotonic(), min(count, BATCH)
+        begin, batch = time.monotonic(), min(count, getattr(task.options, "at_once", BATCH))
         table = recording = reason = None
         try:
             table, recording = play(Player(policy, task.overridden(both), batch, seed), count, seed, told)

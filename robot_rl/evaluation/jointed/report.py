@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,8 +98,9 @@ def _main_table(report: JointedReport, played: Sequence[VariantResult]) -> Table
     for r in played:
         s, episodes = r.summary, r.episodes
         assert s is not None and episodes is not None
+        success = "–" if math.isnan(s.success.value) else share(s.success)
         metrics = [within(s.metrics[n]) if n in s.metrics else "–" for n in names]
-        table.add_row(r.title, str(len(episodes)), share(s.success), within(s.failure_rate), *metrics,
+        table.add_row(r.title, str(len(episodes)), success, within(s.failure_rate), *metrics,
                       f"{s.seconds.value:.1f} s", f"{s.reward.value:.1f}")  # fmt: skip
     return table
 

@@ -21,6 +21,7 @@ Bools = NDArray[np.bool_]
 # What an evaluation needs of every environment: each robot plays its first episode and waits for the others.
 SETTINGS: dict[str, Any] = {"auto_reset": False, "desync": False}
 BASE = "base:"  # before the name of a scripted expert
+EXPERT = "expert"  # that name, in tasks of other projects: the suite's own scripted policy
 KEPT = 16  # robots of which everything is kept, for pictures
 
 
@@ -29,7 +30,8 @@ class Episodes:
     """n complete episodes; one entry per episode in every array.
 
     Attributes:
-        success: what the task says at the last step. failed: ended before the time limit without success.
+        judged: whether the task says what a success is. success: what it says at the last step.
+        failed: ended before the time limit without success.
         seconds: how long it lasted. reward: sum over the episode, without the terms that look at the action.
         metrics: by name, mean over the steps of the episode.
         violations: by constraint, number of steps that violate it; worst: the largest violation, in its unit.
@@ -42,13 +44,12 @@ class Episodes:
     metrics: dict[str, Floats]
     violations: dict[str, Floats]
     worst: dict[str, Floats]
+    judged: bool = True
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Everything by column name, as in the CSV file."""
-        flat: dict[str, NDArray[Any]] = {
-            "success": self.success, "failed": self.failed, "seconds": self.seconds, "reward": self.reward,
-        }  # fmt: skip
-        flat |= self.metrics
+        flat: dict[str, NDArray[Any]] = {"success": self.success} if self.judged else {}
+        flat |= {"failed": self.failed, "seconds": self.seconds, "reward": self.reward, **self.metrics}
         flat |= {f"{name}_steps": values for name, values in self.violations.items()}
         return flat | {f"{name}_worst": values for name, values in self.worst.items()}
 
@@ -101,6 +102,20 @@ class _Base:
         return self.policy.act(signals)
 
 
+class _Asked:
+    """The scripted policy of another project's task, which lives beside the environments."""
+
+    def __init__(self, env: Any) -> None:
+        self.env, self.policy = env, self
+
+    def reset(self) -> None:
+        """The environment knows when its episodes begin."""
+
+    def act(self, signals: Mapping[str, NDArray[Any]], time_step: float) -> dict[str, NDArray[Any]]:
+        del signals, time_step
+        return {self.env.task.commands[0].name: self.env.expert_command()}
+
+
 class Player:
     """A policy file, or a scripted expert, with N robots of its task.
 
@@ -116,28 +131,36 @@ class Player:
         self.num_envs, self.task = num_envs, task.overridden(SETTINGS)
         self.policy: Any
         if str(policy).startswith(BASE):
-            from robot_rl.policies.base_policy import load_base
-
-            base = load_base(str(policy).removeprefix(BASE))
-            self.env: Any = self.task.with_pictures(base.pictures).make(num_envs, seed)
-            self.policy = _Base(base.make(self.env), num_envs)
+            self._open_base(str(policy).removeprefix(BASE), seed)
             self._names = list(self.env.signals())
         else:
             self._load(Path(policy), seed)
+
+    def _open_base(self, name: str, seed: int) -> None:
+        from robot_rl.policies.base_policy import load_base
+
+        if name == EXPERT and self.task.described_by_env:
+            self.env: Any = self.task.make(self.num_envs, seed)
+            if hasattr(self.env, "expert_command"):
+                self.policy = _Asked(self.env)
+                return
+        base = load_base(name)
+        self.env = self.task.with_pictures(base.pictures).make(self.num_envs, seed)
+        self.policy = _Base(base.make(self.env), self.num_envs)
 
     def _load(self, path: Path, seed: int) -> None:
         from robot_rl.policy import Policy
 
         self.policy = Policy.load(path, num_envs=self.num_envs)
         task, contract, rate = self.task, self.policy.contract, self.policy.contract.rate
-        control_dt = task.options.control_dt
+        self.env = task.with_pictures(contract.signals).make(self.num_envs, seed)
+        control_dt = self.env.control_dt
         if not rate.min_dt - 1e-9 <= control_dt <= rate.max_dt + 1e-9:
             raise ConfigError(
                 f"the policy may be called every {rate.min_dt:g} to {rate.max_dt:g} s; "
                 f"task '{task.name}' has control_dt = {control_dt:g} s"
             )
         self._names = [s.name for s in contract.signals if s.name != "time_step"]
-        self.env = task.with_pictures(contract.signals).make(self.num_envs, seed)
         missing = [name for name in self._names if name not in self.env.signals()]
         if missing:
             have = ", ".join(sorted(self.env.signals()))
@@ -162,18 +185,22 @@ class Player:
 
 def play(
     player: Player, episodes: int, seed: int, progress: Callable[[float], None] | None = None
-) -> tuple[Episodes, Recording]:
+) -> tuple[Episodes, Recording | None]:
     """`episodes` complete episodes: every robot plays one, then all start anew, so that none counts more than another.
 
     Args:
         progress: called with the share that is done, 0 to 1.
+
+    Returns:
+        The episodes, and pictures' worth of the first ones where the environment is a scene of ours.
     """
     rounds = -(-episodes // player.num_envs)
     parts: list[Episodes] = []
     first: Recording | None = None
     for k in range(rounds):
         player.reset(_seed_of(seed, k))
-        recorder = _Recorder(min(KEPT, episodes, player.num_envs)) if first is None else None
+        shown = first is None and hasattr(player.env, "physics")
+        recorder = _Recorder(min(KEPT, episodes, player.num_envs)) if shown else None
 
         def told(share: float, done: int = k) -> None:
             if progress is not None:
@@ -181,7 +208,6 @@ def play(
 
         parts.append(_round(player, recorder, told))
         first = first or (recorder.finished(player.env.control_dt) if recorder else None)
-    assert first is not None
     return _first_of(parts, episodes), first
 
 
@@ -196,6 +222,7 @@ def _round(player: Player, recorder: _Recorder | None, progress: Callable[[float
     env, n = player.env, player.num_envs
     alive = torch.ones(n, dtype=torch.bool)
     sums = _Sums(n)
+    judged = False
     success, failed = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
     for k in range(env.max_episode_steps):
         if recorder is not None:
@@ -204,7 +231,8 @@ def _round(player: Player, recorder: _Recorder | None, progress: Callable[[float
         sums.add(alive, step.reward, env.metrics(), step.cost)
         ended = alive & (step.terminated | step.truncated).cpu()
         if ended.any():
-            good = (env.succeeded() & ~env.physics.unstable).cpu()
+            found = judgement(env)
+            judged, good = judged or found is not None, torch.zeros_like(ended) if found is None else found
             success |= ended & good
             failed |= ended & step.terminated.cpu() & ~good
             alive = alive & ~ended
@@ -212,7 +240,18 @@ def _round(player: Player, recorder: _Recorder | None, progress: Callable[[float
                 break
         if k % 20 == 0:
             progress(k / env.max_episode_steps)
-    return sums.episodes(success.numpy(), failed.numpy(), env.control_dt)
+    return sums.episodes(success.numpy(), failed.numpy(), env.control_dt, judged)
+
+
+def judgement(env: Any) -> Any:
+    """What the task says of episodes that have just ended: (N,) bool on the CPU; None where it does not say.
+
+    A simulation that diverged is no success.
+    """
+    found = env.succeeded()
+    if found is None:
+        return None
+    return (found & ~env.physics.unstable if hasattr(env, "physics") else found).cpu()
 
 
 class _Sums:
@@ -237,9 +276,9 @@ class _Sums:
             self.violations[name] += excess > 0
             self.worst[name] = np.maximum(self.worst.get(name, 0.0), excess)
 
-    def episodes(self, success: Bools, failed: Bools, dt: float) -> Episodes:
+    def episodes(self, success: Bools, failed: Bools, dt: float, judged: bool) -> Episodes:
         metrics = {name: total / self.steps for name, total in self.metrics.items()}
-        return Episodes(success, failed, self.steps * dt, self.reward, metrics, self.violations, self.worst)
+        return Episodes(success, failed, self.steps * dt, self.reward, metrics, self.violations, self.worst, judged)
 
 
 class _Recorder:
@@ -284,4 +323,5 @@ def _first_of(parts: Sequence[Episodes], count: int) -> Episodes:
         return {key: np.concatenate([getattr(p, name)[key] for p in parts])[:count] for key in names}
 
     plain: dict[str, Any] = {name: one(name) for name in ("success", "failed", "seconds", "reward")}
-    return Episodes(**plain, metrics=table("metrics"), violations=table("violations"), worst=table("worst"))
+    return Episodes(**plain, metrics=table("metrics"), violations=table("violations"), worst=table("worst"),
+                    judged=any(p.judged for p in parts))  # fmt: skip
