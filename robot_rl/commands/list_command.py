@@ -9,6 +9,7 @@ from robot_rl import registry
 HELP = "robots, tasks, algorithms, base controllers, drivers and boards"
 MORE = {
     "algorithm": "; and sb3:<Class>, any algorithm of Stable-Baselines3 with continuous actions, for example sb3:SAC",
+    "base": "; and lerobot:PATH, a pretrained policy of LeRobot, where that is installed",
 }
 
 
