@@ -103,7 +103,7 @@ class LeRobotBase:
         if plans.state_size not in (0, observer.obs_dim):
             raise ConfigError(
                 f"the LeRobot policy was trained with {STATE} of {plans.state_size} numbers, this task's observation "
-                f"has {observer.obs_dim}; train it on an export of this task's demonstrations, same options"
+                f"has {observer.obs_dim}; train it on an export of this task's demonstrations with the same options"
             )
         self.plans, self.observer, self.action_map = plans, observer, action_map
         self._adapter = ChunkAdapter(plans.propose, plans.horizon, min(plans.execute, plans.horizon))

@@ -123,7 +123,8 @@ class Bc:
     def policy(self) -> nn.Module:
         """The clone as it is deployed; with a horizon above 1 what is left of its plan is memory of the file.
 
-        Its attribute `pictures` names the signals that it sees behind the observation, flat.
+        Its attribute `pictures` names the signals that it sees behind the observation, flat; `tolerance` is what it is
+        exported with.
         """
         c, head = self.config, self.planner.head
         rows = 0 if head.noise is None or c.noise_rows == 1 else c.noise_rows
@@ -134,6 +135,7 @@ class Bc:
             execute = c.execute or max(1, c.horizon // 2)
             ensemble = c.ensemble if c.ensemble >= 0.0 else None
             actor = ChunkedActor(self.planner, self.perception, c.horizon, self.action_dim, execute, ensemble, rows)
+        actor.tolerance = head.tolerance  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
         actor.pictures = self.pictures  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
         return actor.cpu()
 

@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
         return self.of_features(features)
 
     def forward(self, noisy: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """`level` (N,) in [0, 1]; `condition` from the method of that name."""
+        """`level` (N,) in [0, 1], or (1,) for all; `condition` from the method of that name."""
         angle = level[:, None] * self.frequencies
         condition = F.silu(condition + self.of_level(torch.cat([angle.sin(), angle.cos()], 1)))
         x = self.into(noisy)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robot_rl.policies.imitation.config import BcConfig
 from robot_rl.policies.imitation.denoiser import Denoiser
-from robot_rl.policies.imitation.head import StartingNoise, drawn, mean_within
+from robot_rl.policies.imitation.head import DEEP_TOLERANCE, StartingNoise, drawn, mean_within
 
 
 class DiffusionHead(nn.Module):
@@ -27,6 +27,8 @@ class DiffusionHead(nn.Module):
     Args:
         network: the plan. horizon, action_dim: H, A. levels: T. steps: of DDIM. noise: where plans start.
     """
+
+    tolerance = DEEP_TOLERANCE
 
     kept: Tensor
 
@@ -63,7 +65,7 @@ class DiffusionHead(nn.Module):
 
     def _clean(self, x: Tensor, level: int, condition: Tensor) -> Tensor:
         """What the network takes the plan to be, (N, H·A) in [−1, 1]."""
-        return self.network(x, torch.full_like(x[:, 0], level / self.levels), condition).clamp(-1.0, 1.0)
+        return self.network(x, x.new_full((1,), level / self.levels), condition).clamp(-1.0, 1.0)
 
 
 def squared_cosine(levels: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robot_rl.policies.imitation.config import BcConfig
 from robot_rl.policies.imitation.denoiser import Denoiser
-from robot_rl.policies.imitation.head import StartingNoise, drawn, mean_within
+from robot_rl.policies.imitation.head import DEEP_TOLERANCE, StartingNoise, drawn, mean_within
 
 
 class FlowHead(nn.Module):
@@ -20,6 +20,8 @@ class FlowHead(nn.Module):
     Args:
         network: the velocity. horizon, action_dim: H, A. steps: Euler steps. noise: where plans start.
     """
+
+    tolerance = DEEP_TOLERANCE
 
     def __init__(self, network: Denoiser, horizon: int, action_dim: int, steps: int, noise: StartingNoise) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class FlowHead(nn.Module):
         x = self.noise(features, None) if start is None else start
         condition = self.network.condition(features)
         for k in range(self.steps):
-            t = torch.full_like(features[:, 0], k / self.steps)
+            t = features.new_full((1,), k / self.steps)
             x = x + self.network(x, t, condition) / self.steps
         return x.unflatten(1, (self.horizon, self.action_dim))
 

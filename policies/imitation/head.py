@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 HEADS = ("mlp", "act", "flow", "diffusion")
 """Each is the file of that name here and its function `make`."""
 
+DEEP_TOLERANCE = 1e-5
+"""Relative difference between computers that deep heads are exported with: roundings add up over attention layers and
+sampling steps (2.2e-6 was seen with ACT, where `export.TOLERANCE` is 2e-6); of a joint's range it is 6e-5 rad."""
+
 
 class StartingNoise(nn.Module):
     """The noise that a sampling head starts from, as a table in the file: nothing random is left when it runs.
 
     `number` counts the plans since the reset and picks the row, so an episode goes through the table in order; without
     it every plan starts from row 0. Either way the graph stays a pure function and golden vectors reproduce.
+
+    One row is the default: it needs no memory, and was not worse by more than chance. The same flow head on panda-pick
+    (20 demonstrations, 100 episodes) succeeded in 71 % [61.5, 79.0] with one row, 75 % [65.7, 82.5] with 64. What is
+    given up is that a plan made again at the same place could go another way.
 
     Args:
         rows: of the table. size: H·A, numbers in a plan. generator: what the table is drawn from, N(0, 1).
@@ -44,8 +52,10 @@ class ChunkHead(Protocol):
     Attributes:
         horizon, action_dim: H, A.
         noise: where its plans start from; None for a head that does not sample.
+        tolerance: what it is exported with, see `contract.Golden`.
     """
 
+    tolerance: float
     horizon: int
     action_dim: int
     noise: StartingNoise | None

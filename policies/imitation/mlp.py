@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robot_rl.policies.export import TOLERANCE
 from robot_rl.policies.imitation.config import BcConfig
 from robot_rl.policies.imitation.head import mean_within
 from robot_rl.policies.off_policy.actors import actor_network
@@ -17,7 +18,7 @@ class MlpHead(nn.Module):
         network: features (N, F) → (N, H·A). horizon, action_dim: H, A. squared: the loss, else absolute error.
     """
 
-    noise = None
+    noise, tolerance = None, TOLERANCE
 
     def __init__(self, network: nn.Module, horizon: int, action_dim: int, squared: bool) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
 def export(run: Path, output: Path) -> Path:
     """Export the newest checkpoint of `run`; compares with PyTorch on the way."""
     from robot_rl.commands.compose import example_signals, load_trained, rate_of, run_folder_of
-    from robot_rl.policies.export import export_policy
+    from robot_rl.policies.export import TOLERANCE, export_policy
 
     trained = load_trained(run_folder_of(run))
     keep = (
@@ -49,4 +49,5 @@ def export(run: Path, output: Path) -> Path:
         robot=trained.task.robot, rate=rate_of(trained), safety=trained.task.safety,
         gains=trained.task.gains(trained.info.get("task_changes")),
         example_signals=example_signals(trained, EXAMPLE_STEPS), provenance=provenance,
+        tolerance=getattr(trained.actor, "tolerance", TOLERANCE),
     )  # fmt: skip

@@ -11,6 +11,7 @@ MORE = {
     "task": "; and gym:<ID>, gym:<module>:<function>, envpool:<ID>: environments of other projects, for example "
     "gym:HalfCheetah-v5 (docs/third-party-tasks.md)",
     "algorithm": "; and sb3:<Class>, any algorithm of Stable-Baselines3 with continuous actions, for example sb3:SAC",
+    "base": "; and lerobot:PATH, a pretrained policy of LeRobot, where that is installed",
 }
 
 

@@ -1,4 +1,4 @@
-"""The user's way of cloning: record with pictures, train, export one file, play it; what robot and chip say to it."""
+"""The user's way of cloning: record with pictures, train, export one file, play it; what a robot says to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from robot_rl.cli import main
-from robot_rl.errors import ContractMismatch, ExportError, MissingDependency
+from robot_rl.errors import ContractMismatch, MissingDependency
 from robot_rl.policy_file import read_policy_file
 from robot_rl.sim.task_spec import make_env
 
@@ -56,12 +56,3 @@ def test_one_file_from_pictures_to_commands(folder: Path, capsys: pytest.Capture
     driver = DRIVER(SimOptions(robot="panda"))
     with pytest.raises(ContractMismatch, match="signal 'image_front' is not provided"):
         check_fit(contract, driver, contract.rate.control_dt)
-
-
-@pytest.mark.slow
-def test_a_transformer_is_refused_for_the_chip_by_node(folder: Path) -> None:
-    from robot_rl.firmware_export.generate import generate
-
-    file = cloned(folder, "act", "horizon=4", "head=act", "token=16", "layers=1")
-    with pytest.raises(ExportError, match=r"node '.*'"):
-        generate(file, folder / "c")
