@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robot_rl.policies.imitation.config import BcConfig
-from robot_rl.policies.imitation.head import DEEP_TOLERANCE, drawn, mean_within
+from robot_rl.policies.imitation.head import CLONE_TOLERANCE, drawn, mean_within
 
 TOKENS = 4
 """Tokens that the features become; the latent style is one more."""
@@ -32,7 +32,7 @@ class ActHead(nn.Module):
         squared: the loss, else absolute error.
     """
 
-    noise, tolerance = None, DEEP_TOLERANCE
+    noise, tolerance = None, CLONE_TOLERANCE
 
     def __init__(
         self, features: int, horizon: int, action_dim: int, width: int, heads: int, layers: int, latent: int,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robot_rl.policies.imitation.config import BcConfig
 from robot_rl.policies.imitation.denoiser import Denoiser
-from robot_rl.policies.imitation.head import DEEP_TOLERANCE, StartingNoise, drawn, mean_within
+from robot_rl.policies.imitation.head import CLONE_TOLERANCE, StartingNoise, drawn, mean_within
 
 
 class DiffusionHead(nn.Module):
@@ -28,7 +28,7 @@ class DiffusionHead(nn.Module):
         network: the plan. horizon, action_dim: H, A. levels: T. steps: of DDIM. noise: where plans start.
     """
 
-    tolerance = DEEP_TOLERANCE
+    tolerance = CLONE_TOLERANCE
 
     kept: Tensor
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robot_rl.policies.imitation.config import BcConfig
 from robot_rl.policies.imitation.denoiser import Denoiser
-from robot_rl.policies.imitation.head import DEEP_TOLERANCE, StartingNoise, drawn, mean_within
+from robot_rl.policies.imitation.head import CLONE_TOLERANCE, StartingNoise, drawn, mean_within
 
 
 class FlowHead(nn.Module):
@@ -21,7 +21,7 @@ class FlowHead(nn.Module):
         network: the velocity. horizon, action_dim: H, A. steps: Euler steps. noise: where plans start.
     """
 
-    tolerance = DEEP_TOLERANCE
+    tolerance = CLONE_TOLERANCE
 
     def __init__(self, network: Denoiser, horizon: int, action_dim: int, steps: int, noise: StartingNoise) -> None:
         super().__init__()

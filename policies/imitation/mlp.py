@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robot_rl.policies.export import TOLERANCE
 from robot_rl.policies.imitation.config import BcConfig
-from robot_rl.policies.imitation.head import mean_within
+from robot_rl.policies.imitation.head import CLONE_TOLERANCE, mean_within
 from robot_rl.policies.off_policy.actors import actor_network
 
 
@@ -18,7 +17,7 @@ class MlpHead(nn.Module):
         network: features (N, F) → (N, H·A). horizon, action_dim: H, A. squared: the loss, else absolute error.
     """
 
-    noise, tolerance = None, TOLERANCE
+    noise, tolerance = None, CLONE_TOLERANCE
 
     def __init__(self, network: nn.Module, horizon: int, action_dim: int, squared: bool) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ class ResidualActor(nn.Module):
     clip(base + scale · reach · tanh(f(normalised observation, base))) to middle ± (1 + scale) · reach and to [−1, 1].
 
     Attributes:
+        tolerance: that of the base, which everything else builds on.
         base: the policy whose actions these are. source: which of what it gives is its action, see `Proposer.source`.
     """
 
@@ -28,6 +29,7 @@ class ResidualActor(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.base, self.source, self.scale = base, source, scale
+        self.tolerance = base.tolerance
         self.normalizer = copy.deepcopy(normalizer) if normalizer is not None else nn.Identity()
         self.network = copy.deepcopy(network)
         self.register_buffer("middle", middle.clone())

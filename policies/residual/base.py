@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from robot_rl import registry
 from robot_rl.data.episode import Episode
 from robot_rl.errors import ConfigError
+from robot_rl.policies.imitation.head import CLONE_TOLERANCE
 from robot_rl.policies.proposals import Proposer
 from robot_rl.policies.residual.base_env import BASE
 from robot_rl.policy import Policy
@@ -61,8 +61,10 @@ class FrozenBase:
         return parse_policy_file(self.data, self.name) if self.data else None
 
     @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+    def tolerance(self) -> float:
+        """What a refinement of it is exported with, see `contract.Golden`: the base's own, or that of clones."""
+        file = self.file()
+        return max(CLONE_TOLERANCE, 0.0 if file is None else file.contract.golden.tolerance)
 
     def signals(self, env: Any) -> tuple[Signal, ...]:
         """What it reads in this environment; a controller may read all there is."""

@@ -95,7 +95,15 @@ class ForeignEnv:
 
     def signals(self) -> dict[str, Tensor]:
         """Name → (N, …), the parts of the last observations."""
-        parts = np.split(self._arrays["obs"], np.cumsum(self._sizes)[:-1], axis=1)
+        return self._parts("obs")
+
+    @property
+    def final_signals(self) -> dict[str, Tensor]:
+        """The same of the last step, before episodes that had ended began anew."""
+        return self._parts("final")
+
+    def _parts(self, array: str) -> dict[str, Tensor]:
+        parts = np.split(self._arrays[array], np.cumsum(self._sizes)[:-1], axis=1)
         return {
             s.name: torch.from_numpy(part.reshape(self.num_envs, *s.shape).copy()).to(self.device)
             for s, part in zip(self.task.signals, parts, strict=True)
