@@ -16,8 +16,8 @@ HEADS = ("mlp", "act", "flow", "diffusion")
 
 CLONE_TOLERANCE = 1e-5
 """Relative difference between computers that clones are exported with: roundings add up over attention layers and
-sampling steps (2.2e-6 was seen with ACT), and a normaliser fitted to few demonstrations enlarges them (2.7e-6 with an MLP),
-where `export.TOLERANCE` is 2e-6; of a joint's range it is 6e-5 rad."""
+sampling steps (2.2e-6 was seen with ACT), and a normaliser fitted to few demonstrations enlarges them (2.7e-6 with an
+MLP), where `export.TOLERANCE` is 2e-6; of a joint's range it is 6e-5 rad."""
 
 
 class StartingNoise(nn.Module):
