@@ -108,10 +108,11 @@ class _Asked:
     def __init__(self, env: Any) -> None:
         self.env, self.policy = env, self
 
-    def reset(self) -> None:
+    def reset(self, num_envs: int = 1) -> None:
         """The environment knows when its episodes begin."""
+        del num_envs
 
-    def act(self, signals: Mapping[str, NDArray[Any]], time_step: float) -> dict[str, NDArray[Any]]:
+    def act(self, signals: Mapping[str, NDArray[Any]], time_step: float = 0.0) -> dict[str, NDArray[Any]]:
         del signals, time_step
         return {self.env.task.commands[0].name: self.env.expert_command()}
 
