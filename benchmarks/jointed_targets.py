@@ -1,7 +1,7 @@
 """Train several seeds of a task with joints, evaluate the exported files, draw the curves: docs/results.md's tables.
 
     python benchmarks/jointed_targets.py go1-velocity-flat                    # 3 seeds, one core, the task's settings
-    python benchmarks/jointed_targets.py go1-velocity-flat --stage config/train/go1-velocity-flat-ppo-pushed.yaml
+    python benchmarks/jointed_targets.py go1-velocity-flat --stage config/go1-velocity-flat-pushed.yaml
     python benchmarks/jointed_targets.py panda-pick --episodes 500
     python benchmarks/jointed_targets.py go1-velocity-flat --set symmetry=augment --out runs/mirrored   # an ablation
     python benchmarks/jointed_targets.py go1-velocity-flat --scenarios task,pybullet,warp               # sim to sim

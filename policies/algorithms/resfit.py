@@ -223,12 +223,12 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
 
     def policy(self) -> nn.Module:
         """What is exported together with the base: (observation, base's action) → action."""
-        if self.base is None:
+        remembered = self.remembered if self.world.proposer is None else self.world.state_dict()
+        if self.base is None or remembered is None:
             raise ConfigError("the run has no base policy yet; train it first")
         normalizer = self.normalizers["policy"] if self.config.normalise_obs else None
-        source = self.remembered["source"] if self.world.proposer is None else self.world.proposer.source
         return ResidualActor(
-            self.actor, normalizer, self.base, source, self.middle, self.reach, self.config.scale
+            self.actor, normalizer, self.base, remembered["source"], self.middle, self.reach, self.config.scale
         ).cpu()
 
     def state_dict(self) -> dict[str, Any]:

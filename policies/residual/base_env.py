@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robot_rl.errors import ConfigError
 from robot_rl.policies.proposals import Proposer
-from robot_rl.protocols import BatchedEnv, Step
+from robot_rl.protocols import Step
 
 BASE = "base"
 Array = NDArray[np.float32]
@@ -75,7 +75,3 @@ class BaseActionEnv:
         if self.proposer is None:
             raise ConfigError("the base policy has not been loaded yet")
         return self.proposer
-
-
-def _is_batched_env(env: BaseActionEnv) -> BatchedEnv:
-    return env

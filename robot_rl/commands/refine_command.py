@@ -107,7 +107,7 @@ def success(
         options = sections(changes)["task"]
         (result,) = evaluate_variants(policy, task, "task", arguments.episodes, arguments.seed + 1_000_003, options)
     if result.summary is None:
-        raise ConfigError(f"'{task.name}' cannot be played here: {result.reason}")
+        raise ConfigError(f"'{task.name}' cannot be played here: {result.skipped}")
     return result.summary.success
 
 

@@ -54,7 +54,8 @@ class ArticulatedEnv(Steerable):
         action, previous_action: (N, A) of this and the last control step; NaN-free, in [−1, 1].
         episode_step: (N,) control steps since the last reset; may be written to spread the resets.
         felt: (decimation, N, k) what `sensors_felt` read after each physics step of this control step.
-        over: (N,) bool, what `failed` said in this control step; for rewards and costs.
+        over: (N,) bool, what `failed` said in this control step; for rewards and costs. final_signals: `signals()` of
+            this control step, before episodes that had ended began anew.
     """
 
     buffers: tuple[str, ...] = (
@@ -225,9 +226,8 @@ class ArticulatedEnv(Steerable):
             ConfigError: a command is missing or has the wrong shape.
         """
         for command in self.task.commands:
-            value, shape = commands.get(command.name), (self.num_envs, len(command.elements))
-            if value is None or tuple(value.shape) != shape:
-                got = {k: tuple(v.shape) for k, v in commands.items()}
+            got, shape = {k: tuple(v.shape) for k, v in commands.items()}, (self.num_envs, len(command.elements))
+            if got.get(command.name) != shape:
                 raise ConfigError(f"expected command '{command.name}' of shape {shape}, got {got}")
         given = {k: torch.as_tensor(v, device=self.device, dtype=torch.float32) for k, v in commands.items()}
         return self._step(given, observe=False)
@@ -308,14 +308,12 @@ class ArticulatedEnv(Steerable):
         log |= {name: value.mean() for name, value in self.metrics().items()}
         cost = self.costs()
         self._look(observe)
-        obs = final_obs = self._observations(observe)
-        self.final_signals = self._signals
-        if self.options.auto_reset:
-            ids = (terminated | truncated).nonzero()[:, 0]
-            if len(ids) > 0:
-                final_obs = {k: v.clone() for k, v in obs.items()}
-                self._reset(ids)
-                obs = self._observations(observe)
+        obs, self.final_signals = self._observations(observe), self._signals
+        final_obs, ids = obs, (terminated | truncated).nonzero()[:, 0] if self.options.auto_reset else ()
+        if len(ids) > 0:
+            final_obs = {k: v.clone() for k, v in obs.items()}
+            self._reset(ids)
+            obs = self._observations(observe)
         return Step(obs, reward, cost, terminated, truncated, final_obs, log)
 
     def targets(self, commands: Mapping[str, Tensor]) -> Tensor:
