@@ -233,7 +233,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
 
     def state_dict(self) -> dict[str, Any]:
         base = None if self.base is None else self.base.state_dict()
-        remembered = None if self.world.proposer is None else self.world.state_dict()
+        remembered = self.remembered if self.world.proposer is None else self.world.state_dict()
         return super().state_dict() | {
             "base": base, "remembered": remembered, "middle": self.middle.clone(), "reach": self.reach.clone(),
             "held": self.held.clone(), "corrected": self.corrected.clone(), "boldness": self.boldness.clone(),
