@@ -52,12 +52,12 @@ class ResFitConfig(OffPolicyConfig):
     """
 
     base: str = ""
-    scale: float = 0.3
-    exploration: float = 0.1
-    warmup_noise: float = 0.2
+    scale: float = 0.15
+    exploration: float = 0.05
+    warmup_noise: float = 0.1
     warmup_hold: int = 4
-    critic_updates: int = 4_000
-    correction_cost: float = 0.0
+    critic_updates: int = 8_000
+    correction_cost: float = 0.01
     progressive_steps: int = 0
     target_noise: float = 0.1
     target_noise_clip: float = 0.3
@@ -65,12 +65,12 @@ class ResFitConfig(OffPolicyConfig):
     total_steps: int = 60_000
     steps_per_iteration: int = 50
     replay_steps: int = 50_000
-    warmup_steps: int = 8_000
+    warmup_steps: int = 16_000
     batch_size: int = 256
     updates_per_step: int = 4
     n_step: int = 3
     polyak: float = 0.005
-    actor_learning_rate: float = 3e-5
+    actor_learning_rate: float = 1e-5
     critic_learning_rate: float = 3e-4
     weight_decay: float = 0.01
     max_grad_norm: float = 0.0

@@ -25,7 +25,8 @@ from robot_rl.policy import Policy
 QUICK = {
     "num_envs": 4, "warmup_steps": 800, "critic_updates": 400, "batch_size": 64, "updates_per_step": 4, "heads": 3,
     "actor_hidden": (32, 32), "critic_hidden": (32, 32), "actor_learning_rate": 3e-4, "critic_learning_rate": 1e-3,
-    "polyak": 0.02, "steps_per_iteration": 25,
+    "polyak": 0.02, "steps_per_iteration": 25, "scale": 0.3, "exploration": 0.1, "warmup_noise": 0.2,
+    "correction_cost": 0.0,
 }  # fmt: skip
 
 
@@ -194,7 +195,8 @@ def test_progressive_exploration_begins_with_the_base_alone(files):
 
 def test_rlpd_learns_the_same_from_demonstrations(files):
     env, spec = SlotEnv(4), load_algorithm("rlpd")
-    quick = {k: v for k, v in QUICK.items() if k != "critic_updates"} | {"temperature": 0.02}
+    own = ("critic_updates", "scale", "exploration", "warmup_noise", "correction_cost")
+    quick = {k: v for k, v in QUICK.items() if k not in own} | {"temperature": 0.02}
     learned = spec.create(env, RlpdConfig(total_steps=6000, demos=files["demos"], **quick), 0)
     learned.prepare(env)
     while learned.progress[0] < learned.progress[1]:
