@@ -107,9 +107,7 @@ def _clean(model: onnx.ModelProto, deployed: DeployedPolicy) -> onnx.ModelProto:
         model.ClearField(field)
     model.producer_name = "robot_rl"
     model.ir_version = min(model.ir_version, _MAX_IR_VERSION)
-    inputs = {s.name: s.shape for s in deployed.signals} | {f"memory_in.{m.name}": m.shape for m in deployed.memory}
-    outputs: dict[str, tuple[int, ...]] = {c.name: (len(c.elements),) for c in deployed.commands}
-    outputs |= {f"memory_out.{m.name}": m.shape for m in deployed.memory}
+    inputs, outputs = interface(deployed)
     for values, shapes in ((graph.input, inputs), (graph.output, outputs)):
         for value in values:
             described = onnx.helper.make_tensor_value_info(
@@ -117,6 +115,13 @@ def _clean(model: onnx.ModelProto, deployed: DeployedPolicy) -> onnx.ModelProto:
             )
             value.CopyFrom(described)
     return model
+
+
+def interface(deployed: DeployedPolicy) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Inputs and outputs of the graph: name → shape without the batch dimension."""
+    inputs = {s.name: s.shape for s in deployed.signals} | {f"memory_in.{m.name}": m.shape for m in deployed.memory}
+    outputs: dict[str, tuple[int, ...]] = {c.name: (len(c.elements),) for c in deployed.commands}
+    return inputs, outputs | {f"memory_out.{m.name}": m.shape for m in deployed.memory}
 
 
 def _reason(error: BaseException) -> str:

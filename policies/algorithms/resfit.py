@@ -104,8 +104,9 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
 
     Attributes:
         base: the frozen policy; None until training or a checkpoint brings it.
-        middle, reach: (A,) of the range of actions in the demonstrations: all that the refined policy ever does lies
-            within middle ± (1 + scale) · reach, and within [−1, 1].
+        middle, reach: (A,) of the range of actions in the demonstrations: no correction leads out of
+            middle ± (1 + scale) · reach, nor out of [−1, 1].
+        remembered: what the base remembered when the checkpoint was written; None in a new run.
     """
 
     groups = ("policy", "critic", BASE)
@@ -114,6 +115,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         self.world = BaseActionEnv(env)
         super().__init__(self.world, config, seed)
         self.base: FrozenBase | None = None
+        self.remembered: Mapping[str, Any] | None = None
         self.middle, self.reach = torch.zeros(env.action_dim), torch.ones(env.action_dim)
         self.held = torch.zeros(env.num_envs, env.action_dim, device=self.device)
         self.boldness = torch.rand(env.num_envs, 1, generator=self.generator, device=self.device)
@@ -136,8 +138,6 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         if self.steps == 0:
             low, high = self.demos.action[: len(self.demos)].aminmax(dim=0)
             self.middle, self.reach = 0.5 * (low + high).cpu(), (0.5 * (high - low)).clamp(SMALLEST_REACH, 1.0).cpu()
-
-    remembered: Mapping[str, Any] | None = None
 
     def step(self, env: BatchedEnv) -> dict[str, float]:
         if self.world.proposer is None:
@@ -179,8 +179,8 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
     def _combined(self, obs: Tensor, correction: Tensor, noise: Tensor | float = 0.0) -> Tensor:
         """The action that is executed, (B, A): base, correction in units of its bound, noise in units of `reach`."""
         c, reach, middle = self.config, self.reach.to(self.device), self.middle.to(self.device)
-        action = obs[:, -self.action_dim :] + reach * (c.scale * correction + noise)
-        return limited(action, middle, (1.0 + c.scale) * reach)
+        change = reach * (c.scale * correction + noise)
+        return limited(obs[:, -self.action_dim :], change, middle, (1.0 + c.scale) * reach)
 
     def _explore(self, obs: Tensor) -> Tensor:
         c, shape = self.config, (len(obs), self.action_dim)

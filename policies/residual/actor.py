@@ -13,7 +13,7 @@ from robot_rl.policies.residual.base import FrozenBase
 class ResidualActor(nn.Module):
     """(observation (N, n), base's action (N, A)) → the action (N, A) to execute; a frozen copy in evaluation mode.
 
-    clip(base + scale · reach · tanh(f(normalised observation, base))) to middle ± (1 + scale) · reach and to [−1, 1].
+    base + scale · reach · tanh(f(normalised observation, base)), limited as `limited` says.
 
     Attributes:
         tolerance: that of the base, which everything else builds on.
@@ -38,9 +38,13 @@ class ResidualActor(nn.Module):
 
     def forward(self, obs: Tensor, base: Tensor) -> Tensor:
         correction = torch.tanh(self.network(torch.cat((self.normalizer(obs), base), 1)))
-        return limited(base + self.scale * self.reach * correction, self.middle, (1.0 + self.scale) * self.reach)
+        return limited(base, self.scale * self.reach * correction, self.middle, (1.0 + self.scale) * self.reach)
 
 
-def limited(action: Tensor, middle: Tensor, room: Tensor) -> Tensor:
-    """Actions (N, A) within middle ± room (A,) and within [−1, 1]."""
-    return torch.clamp(torch.minimum(torch.maximum(action, middle - room), middle + room), -1.0, 1.0)
+def limited(base: Tensor, change: Tensor, middle: Tensor, room: Tensor) -> Tensor:
+    """base + change, (N, A), in [−1, 1], no farther out of middle ± room (A,) than the base is by itself.
+
+    So a change leads nowhere that was not demonstrated, and no change is the base, wherever that goes.
+    """
+    low, high = torch.minimum(middle - room, base), torch.maximum(middle + room, base)
+    return torch.clamp(torch.minimum(torch.maximum(base + change, low), high), -1.0, 1.0)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import onnx
 import onnx.compose
 import onnx.helper
+import onnx.inliner
 import onnx.version_converter
 import torch
 from torch import Tensor
 
 from robot_rl.errors import ExportError
-from robot_rl.policies.deployed import DeployedPolicy
 from robot_rl.policies.residual.refined import OWN, RefinedPolicy
-from robot_rl.policies.tracing import OPSET, traced_model
+from robot_rl.policies.tracing import OPSET, interface, traced_model
 from robot_rl.policy_file import BATCH
 
 PREFIX = "base/"
@@ -36,7 +36,7 @@ def refined_model(refined: RefinedPolicy, example: Mapping[str, Tensor]) -> onnx
     base = _converted(refined)
     graph = base.graph
     answers = {f"base.{name}": PREFIX + theirs for name, theirs in _outputs(refined).items()}
-    inputs, outputs = _interface(refined)
+    inputs, outputs = (_described(shapes) for shapes in interface(refined))
     entries = [_same(name, PREFIX + theirs) for theirs, name in _base_inputs(refined).items()]
     exits = [_same(answers[a.name], a.name) for a in refined.head.answers]
     exits += [_same(f"{PREFIX}memory_out.{m.name}", f"memory_out.{OWN}{m.name}") for m in refined.own]
@@ -55,6 +55,8 @@ def _converted(refined: RefinedPolicy) -> onnx.ModelProto:
     model = onnx.load_model_from_string(refined.file.model_bytes)
     if model.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
         raise ExportError("the base was exported for one robot at a time; export it with a symbolic batch dimension")
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OPSET)
     if version != OPSET:
         try:
@@ -77,13 +79,6 @@ def _base_inputs(refined: RefinedPolicy) -> dict[str, str]:
     return signals | {
         f"memory_in.{m.name}": f"memory_in.{OWN if m.name in own else ''}{m.name}" for m in refined.contract.memory
     }
-
-
-def _interface(refined: DeployedPolicy) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    inputs = {s.name: s.shape for s in refined.signals} | {f"memory_in.{m.name}": m.shape for m in refined.memory}
-    outputs: dict[str, tuple[int, ...]] = {c.name: (len(c.elements),) for c in refined.commands}
-    outputs |= {f"memory_out.{m.name}": m.shape for m in refined.memory}
-    return _described(inputs), _described(outputs)
 
 
 def _described(shapes: Mapping[str, tuple[int, ...]]) -> list[onnx.ValueInfoProto]:

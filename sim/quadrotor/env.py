@@ -46,6 +46,7 @@ class QuadrotorEnv:
         observer, action_map: torch modules, shared with the exported policy.
         state: (17, N); params: (P, N), this episode's vehicles; both as in `equations.py`.
         episode_step: (N,) control steps since the last reset; may be written to spread the resets.
+        final_signals: `signals()` of the last step in which episodes ended, before they began anew.
     """
 
     action_dim = 4

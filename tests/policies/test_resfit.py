@@ -17,6 +17,7 @@ from robot_rl.policies.demonstrations import chosen_episodes
 from robot_rl.policies.export import export_policy
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
 from robot_rl.policies.proposals import Proposer
+from robot_rl.policies.residual.actor import limited
 from robot_rl.policies.residual.base import FrozenBase, label
 from robot_rl.policies.residual.base_env import BaseActionEnv
 from robot_rl.policies.runner import RunInfo, train
@@ -184,6 +185,15 @@ def test_what_fails_nearly_always_succeeds_after_refining_and_never_leaves_its_b
     obs, base = 3.0 * torch.randn(500, 4), torch.rand(500, 2) * 2 - 1
     away = (learned.policy()(obs, base) - base).abs()
     assert (away <= learned.config.scale * learned.reach + 1e-6).all()
+
+
+def test_no_correction_is_the_base_beyond_what_was_demonstrated_and_none_leads_out_of_it():
+    middle, room = torch.zeros(2), torch.full((2,), 0.3)
+    base = torch.tensor([[0.9, -0.7], [0.1, 0.2], [0.9, 0.0]])
+    torch.testing.assert_close(limited(base, torch.zeros(3, 2), middle, room), base)
+    change = torch.tensor([[0.2, -0.2], [0.4, -0.1], [-0.2, 0.1]])
+    expected = torch.tensor([[0.9, -0.7], [0.3, 0.1], [0.7, 0.1]])
+    torch.testing.assert_close(limited(base, change, middle, room), expected)
 
 
 def test_progressive_exploration_begins_with_the_base_alone(files):
