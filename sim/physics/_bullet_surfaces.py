@@ -57,14 +57,14 @@ def surfaces(model: mujoco.MjModel) -> dict[Shape, Surface]:
     a free body counts most, then what touches the ground: a fingertip must hold the cube as in MuJoCo, rather than
     another fingertip. A shape of several geoms counts with that of most priority, dimensions of contact and friction.
     """
-    shapes = _shapes(model)
+    shapes = shapes_of(model)
     pairs, weights, contacts = list[np.ndarray](), list[float](), list[Contact]()
     for (i, (a, first)), (j, (b, second)) in itertools.combinations(enumerate(shapes.items()), 2):
         if (a[1] < 0 or b[1] < 0) and may_touch(model, first, second):
             pairs.append(np.isin(np.arange(len(shapes)), (i, j)).astype(float))
             free, fixed = any(is_free(model, body) for body, _ in (a, b)), a[1] >= 0 or b[1] >= 0
             weights.append(_WEIGHTS[0 if free else 1 if fixed else 2])
-            contacts.append(contact(model, _leading(model, first), _leading(model, second)))
+            contacts.append(contact(model, leading(model, first), leading(model, second)))
     if not pairs:
         return dict.fromkeys(shapes, Surface())
     rows, weight = np.array(pairs), np.array(weights)
@@ -156,12 +156,12 @@ def _parts(rows: np.ndarray, wanted: np.ndarray, size: np.ndarray) -> np.ndarray
     return nnls(rows / size[:, None], wanted / size)[0]
 
 
-def _leading(model: mujoco.MjModel, geoms: Sequence[int]) -> int:
+def leading(model: mujoco.MjModel, geoms: Sequence[int]) -> int:
     priority, dims, friction = model.geom_priority, model.geom_condim, model.geom_friction
     return max(geoms, key=lambda g: (int(priority[g]), int(dims[g]), float(friction[g, 0])))
 
 
-def _shapes(model: mujoco.MjModel) -> dict[Shape, list[int]]:
+def shapes_of(model: mujoco.MjModel) -> dict[Shape, list[int]]:
     """Colliding geoms of every shape."""
     bodies = [b for b in range(model.nbody) if model.body_weldid[b]]
     moving = {(b, -1): [g for g in geoms_of(model, b) if collides(model, g)] for b in bodies}
