@@ -88,7 +88,7 @@ def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> tuple[list
     """
     client.setGravity(*model.opt.gravity)
     client.setPhysicsEngineParameter(
-        fixedTimeStep=float(model.opt.timestep), numSolverIterations=200, numSubSteps=0, solverResidualThreshold=0.0,
+        fixedTimeStep=float(model.opt.timestep), numSolverIterations=400, numSubSteps=0, solverResidualThreshold=0.0,
         deterministicOverlappingPairs=1, enableConeFriction=1, restitutionVelocityThreshold=10.0,
     )  # fmt: skip
     skins = surfaces(model)
