@@ -77,6 +77,12 @@ class RandomEnv:
         no, obs = torch.zeros(1, dtype=torch.bool), self.reset()
         return Step(obs, torch.randn(1), {}, no, no, obs, {})
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        del state
+
 
 def sb3_updates(name: str, width: int) -> Updates:
     import stable_baselines3
@@ -140,7 +146,8 @@ def measure_updates(widths: list[int], rounds: int) -> None:
 class Contender(Protocol):
     """A training that can be stopped and gone on with."""
 
-    steps: int
+    @property
+    def steps(self) -> int: ...
 
     def train(self, steps: int) -> None: ...
 
@@ -207,8 +214,8 @@ class Ours:
 
     @torch.no_grad()
     def act(self, obs: Array) -> Array:
-        self.actor = self.actor or self.learner.policy()
-        action = self.actor(torch.as_tensor(obs, dtype=torch.float32)[None])
+        actor = self.actor = self.actor or self.learner.policy()
+        action = actor(torch.as_tensor(obs, dtype=torch.float32)[None])
         return next(iter(self.env.action_map(action).values()))[0].numpy()  # type: ignore[attr-defined]
 
     def save(self, path: Path) -> None:
@@ -325,7 +332,7 @@ def table(results: Results, steps: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("updates", "returns", "table"))
     parser.add_argument("--widths", default="64,256,400,512")
     parser.add_argument("--rounds", type=int, default=15)
