@@ -16,7 +16,7 @@ from torch import Tensor
 class Priorities:
     """Unnormalised probabilities max(error, floor)^α of rows, 0 for rows that may not be drawn.
 
-    Drawing sums all of them up (0.2 ms for 100,000 and 1 ms for a million, on a CPU), on their device and in double precision.
+    Drawing sums all of them up, in double precision: 0.2 ms for 100,000 and 1 ms for a million on a CPU.
 
     Args:
         rows: how many there are.
