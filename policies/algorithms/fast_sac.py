@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robot_rl.policies.algorithm import AlgorithmSpec
 from robot_rl.policies.guards import require_range
-from robot_rl.policies.networks import DeterministicActor
+from robot_rl.policies.networks import DeterministicActor, FlatAdamW
 from robot_rl.policies.off_policy.actors import actor_network, first_outputs, squashed_gaussian
 from robot_rl.policies.off_policy.config import OffPolicyConfig
 from robot_rl.policies.off_policy.learner import OffPolicyLearner
@@ -60,12 +60,12 @@ class FastSac(OffPolicyLearner[FastSacConfig]):
     def __init__(self, env: BatchedEnv, config: FastSacConfig, seed: int) -> None:
         super().__init__(env, config, seed)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.temperature), device=self.device))
-        self.optimizers["alpha"] = torch.optim.Adam([self.log_alpha], lr=config.temperature_learning_rate)
+        self.optimizers["alpha"] = FlatAdamW(self.log_alpha, config.temperature_learning_rate)
 
     def _make_actor(self, generator: torch.Generator) -> nn.Sequential:
         c = self.config
         sizes = (self.dims["policy"], *c.actor_hidden, 2 * self.action_dim)
-        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator)
+        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator, c.actor_network)
 
     def _sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return squashed_gaussian(self.actor(obs), noise, (self.config.log_std_min, self.config.log_std_max))
@@ -94,6 +94,11 @@ class FastSac(OffPolicyLearner[FastSacConfig]):
         self.log_alpha.grad = surplus
         self.optimizers["alpha"].step()
         return metrics | {"policy/temperature": self.log_alpha.detach().exp()}
+
+    def _reset(self, generator: torch.Generator) -> None:
+        super()._reset(generator)
+        with torch.no_grad():
+            self.log_alpha.fill_(math.log(self.config.temperature))
 
     def policy(self) -> nn.Module:
         """The deterministic part: obs (N, n) → tanh(μ(normalised obs)) (N, a)."""
