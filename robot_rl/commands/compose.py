@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from robot_rl.signals import Signal
     from robot_rl.sim.task_spec import TaskSpec
 
-SECTIONS = ("algorithm", "task", "runner")
+SECTIONS = ("algorithm", "task", "runner", "async")
 
 
 @dataclass(frozen=True)
