@@ -85,7 +85,7 @@ def _made(run: dict[str, Any]) -> tuple[Any, Any]:
     import torch
 
     from robot_rl import registry
-    from robot_rl.commands.compose import make_environment
+    from robot_rl.commands.compose import judged, make_environment
     from robot_rl.config import overlay
     from robot_rl.errors import ConfigError
     from robot_rl.policies.algorithm import load_algorithm
@@ -102,6 +102,7 @@ def _made(run: dict[str, Any]) -> tuple[Any, Any]:
     spec, seed = load_algorithm(run["algorithm"]), (int(run["seed"]) + int(run["steps"]) + 1) % 2**32
     config = for_acting(overlay(spec.config_class(), run["config"]))
     env = make_environment(registry.load("task", run["task"]), spec, config.num_envs, seed, run["task_changes"])
+    env = judged(env, run["reward"])
     learner = off_policy(spec, env, config, seed)
     learner.steps = int(run["steps"])
     learner.prepare(env)

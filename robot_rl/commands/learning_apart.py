@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robot_rl.policies.algorithm import AlgorithmSpec
+    from robot_rl.policies.asynchronous.server import Server
 
 PENDING = "steps-not-learnt.bin"
 ORPHANED = 30.0  # s after which an actor that was started here ends without its learner
 ENDING = 10.0  # s that it has for ending
+RESTARTS = 2  # of an actor that ended by itself
 
 
 @contextmanager
@@ -39,18 +43,34 @@ def acting_elsewhere(
 
     options = overlay(AsyncOptions(), changes)
     server = Server(*address_of(listen or "127.0.0.1:0"), run)
-    child = None
+    over = threading.Event()
+    actors = threading.Thread(target=_look_after_actors, args=(server, over, options, folder, quiet), daemon=True)
     try:
         if not listen:
-            child = _start_actor(server.address, options, folder, quiet)
+            actors.start()
         elif not quiet:
             print(f"waiting for: robot-rl actor {server.address[0]}:{server.address[1]}", file=sys.stderr, flush=True)
         os.nice(options.nice)
         yield asynchronous(spec, options, server)
     finally:
         server.close()
-        if child is not None:
+        over.set()
+        if not listen:
+            actors.join()
+
+
+def _look_after_actors(server: Server, over: threading.Event, options: Any, folder: Path, quiet: bool) -> None:
+    """Keep one actor alive; where it dies again and again, ask this process to stop, which saves the run."""
+    for left in reversed(range(1 + RESTARTS)):
+        child = _start_actor(server.address, options, folder, quiet)
+        while child.poll() is None and not over.wait(0.1):
+            continue
+        if over.is_set() or server.finished:
             _end(child)
+            return
+        then = "another one is started" if left else "training stops"
+        print(f"the actor ended with status {child.returncode}: {then}", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _start_actor(address: tuple[str, int], options: Any, folder: Path, quiet: bool) -> subprocess.Popen[bytes]:

@@ -85,7 +85,7 @@ def train(
     from rich.console import Console
 
     from robot_rl import registry
-    from robot_rl.commands.compose import make_environment, sections
+    from robot_rl.commands.compose import judged, make_environment, sections
     from robot_rl.commands.learning_apart import acting_elsewhere
     from robot_rl.config import overlay, to_dict
     from robot_rl.policies.algorithm import load_algorithm
@@ -98,12 +98,13 @@ def train(
     task = registry.load("task", task_name)
     config = overlay(spec.config_class(), parts["algorithm"])
     num_envs = int(getattr(config, "num_envs", 1))
-    env = make_environment(task, spec, num_envs, seed, parts["task"], local_device(device))
+    env = judged(make_environment(task, spec, num_envs, seed, parts["task"], local_device(device)), parts["reward"])
     command = shlex.join(["robot-rl", *sys.argv[1:]])
-    info = RunInfo(task=task_name, robot=task.robot, command=command, extra={"task_changes": parts["task"]})
+    extra = {"task_changes": parts["task"]} | ({"reward": parts["reward"]} if parts["reward"] else {})
+    info = RunInfo(task=task_name, robot=task.robot, command=command, extra=extra)
     console = None if quiet else Console(stderr=True)
     described = {"task": task_name, "task_changes": parts["task"], "algorithm": algorithm, "seed": seed}
-    described |= {"config": to_dict(config)}
+    described |= {"config": to_dict(config), "reward": parts["reward"]}
     split = acting_elsewhere(spec, described, parts["async"], listen, folder, quiet) if apart else nullcontext(spec)
     with split as chosen:
         return run(

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,18 @@ def robot_rl(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
+def tasks(process: subprocess.Popen[str]) -> list[Path]:
+    return list(Path(f"/proc/{process.pid}/task").glob("*/children"))
+
+
+def wait_for(condition: Callable[[], Any], patience: float = 200.0) -> Any:
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
 def training(folder: Path, *more: str) -> list[str]:
     return ["train", "panda-reach", "--algorithm", "rlpd", "--out", str(folder), *more]
 
@@ -36,16 +50,19 @@ def test_train_async_is_interrupted_resumed_and_exported(tmp_path: Path) -> None
     folder = tmp_path / "run"
     changes = [*QUICK, "total_steps=800"]
     first = robot_rl(*training(folder, "--async", "--set", *changes))
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: list(folder.glob("checkpoints/*.pt")))
     first.send_signal(signal.SIGTERM)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 130, said
     assert "actor: stopped" in said
     again = robot_rl(*training(folder, "--async", "--resume", "--set", *changes))
+    children = wait_for(lambda: [int(p) for f in tasks(again) for p in f.read_text().split()])
+    before = (folder / "metrics.jsonl").stat().st_size
+    wait_for(lambda: (folder / "metrics.jsonl").stat().st_size > before)  # it acts
+    os.kill(children[0], signal.SIGKILL)
     _, said = again.communicate(timeout=240)
     assert again.returncode == 0, said
+    assert "the actor ended with status -9: another one is started" in said
     assert "actor: training is done" in said
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["env_steps"] == 800
