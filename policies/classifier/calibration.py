@@ -15,8 +15,8 @@ from robot_rl.errors import ConfigError
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
-LOWEST_THRESHOLD = 0.5
-"""A threshold is never lower, however few false alarms that would give."""
+WORST_SUCCESSES = 0.1
+"""Share of the successful episodes that a threshold need not look at: the worst ones."""
 _TEMPERATURES = np.geomspace(0.02, 50.0, 400)
 
 
@@ -106,17 +106,30 @@ def largest_by_episode(p: Floats, episode: NDArray[np.int64], where: Bools) -> F
     return np.array([p[where & (episode == n)].max() for n in numbers])
 
 
-def threshold_for(alarms: Floats, rate: float) -> float:
-    """The lowest threshold above which at most a share `rate` of the episodes raises a false alarm.
+def threshold_for(alarms: Floats, found: Floats, rate: float) -> float:
+    """A threshold above which at most a share `rate` of the episodes raises a false alarm.
+
+    Where successes lie above the lowest such threshold, it is halfway, in log odds, to what all but the worst of them
+    reach: episodes to come are no copies of these.
 
     Args:
         alarms: of each episode, the largest probability among its negative frames.
+        found: of each successful episode, the largest among its positive frames.
 
     Raises:
         ConfigError: no episode, or a rate outside [0, 1).
     """
-    if len(alarms) == 0 or not 0.0 <= rate < 1.0:
-        raise ConfigError(f"a false-positive rate of {rate} over {len(alarms)} episodes; it must be 0 ≤ rate < 1 and "
-                          "there must be held-out episodes")  # fmt: skip
-    allowed = int(rate * len(alarms))
-    return float(max(np.sort(alarms)[::-1][allowed], LOWEST_THRESHOLD))
+    if len(alarms) == 0 or len(found) == 0 or not 0.0 <= rate < 1.0:
+        raise ConfigError(f"a false-positive rate of {rate} over {len(alarms)} episodes, {len(found)} successful; it "
+                          "must be 0 ≤ rate < 1 and there must be held-out episodes")  # fmt: skip
+    lowest = float(np.sort(alarms)[::-1][int(rate * len(alarms))])
+    reached = float(np.quantile(found, WORST_SUCCESSES))
+    if reached <= lowest:
+        return lowest
+    halfway = 0.5 * (log_odds(lowest) + log_odds(reached))
+    return max(lowest, float(probability(np.array(halfway))))
+
+
+def log_odds(p: float) -> float:
+    """log p / (1 − p), kept within ±20."""
+    return float(np.clip(np.log(max(p, 1e-12)) - np.log(max(1.0 - p, 1e-12)), -20.0, 20.0))

@@ -50,8 +50,9 @@ class ClassifierConfig:
     false_positives: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("keypoints", "updates", "batch_size", "last"):
+        for name in ("keypoints", "updates", "last"):
             require_range(name, getattr(self, name), 1, 10**7)
+        require_range("batch_size", self.batch_size, 2, 10**6)
         for name in ("learning_rate", "weight_decay", "noise", "false_positives"):
             require_range(name, getattr(self, name), 0.0, 1.0)
         for name in ("shift", "margin"):
@@ -62,10 +63,12 @@ class SuccessNetwork(nn.Module):
     """(N, n), with pictures flat behind it, → probability (N, 1); `logits` is the same before calibration.
 
     Attributes:
-        pictures: signals of the pictures, for export.
+        pictures: signals of the pictures, for export. prior: logarithm of the odds of a positive frame: the head learns
+            from as many positive as negative ones, so it says what a frame adds to them.
     """
 
     temperature: Tensor
+    prior: Tensor
 
     def __init__(self, size: int, pictures: tuple[Signal, ...], config: ClassifierConfig, seed: int) -> None:
         super().__init__()
@@ -80,9 +83,10 @@ class SuccessNetwork(nn.Module):
             self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
         self.pictures = pictures
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("prior", torch.zeros(()))
 
     def forward(self, obs: Tensor) -> Tensor:
-        return torch.sigmoid(self.head(self.perception(obs)) / self.temperature)
+        return torch.sigmoid((self.head(self.perception(obs)) + self.prior) / self.temperature)
 
     @torch.no_grad()
     def logits(self, frames: Frames) -> Floats:
@@ -93,7 +97,7 @@ class SuccessNetwork(nn.Module):
             rows = slice(start, start + _AT_ONCE)
             pictures = None if frames.pictures is None else frames.pictures[rows]
             parts.append(self.head(self.perception.learnt(frames.obs[rows], pictures, 0.0, 0, same))[:, 0])
-        return torch.cat(parts).double().numpy()
+        return (torch.cat(parts) + self.prior).double().numpy()
 
 
 class Probability(ActionMap):
@@ -106,16 +110,22 @@ class Probability(ActionMap):
 
 
 def learn(frames: Frames, pictures: tuple[Signal, ...], config: ClassifierConfig, seed: int) -> SuccessNetwork:
-    """A network fitted to the clear frames. Raises NonFinite where a loss is not finite."""
+    """A network fitted to the clear frames, of which both kinds must be there; half of each batch is positive.
+
+    Raises:
+        NonFinite: a loss is not finite.
+    """
     network = SuccessNetwork(frames.obs.shape[1], pictures, config, seed)
     norm = network.perception.norm
     assert isinstance(norm, RunningNormalizer)
     norm.update(frames.obs)
     generator = torch.Generator().manual_seed(seed)
-    clear, label = torch.from_numpy(np.nonzero(frames.clear)[0]), torch.from_numpy(frames.label).float()
+    kinds = [torch.from_numpy(np.nonzero(frames.clear & (frames.label == kind))[0]) for kind in (True, False)]
+    network.prior.fill_(float(np.log(len(kinds[0]) / len(kinds[1]))))
+    label, half = torch.from_numpy(frames.label).float(), config.batch_size // 2
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     for _ in range(config.updates):
-        index = clear[torch.randint(len(clear), (config.batch_size,), generator=generator)]
+        index = torch.cat([rows[torch.randint(len(rows), (half,), generator=generator)] for rows in kinds])
         seen = None if frames.pictures is None else frames.pictures[index]
         features = network.perception.learnt(frames.obs[index], seen, config.noise, config.shift, generator)
         loss = F.binary_cross_entropy_with_logits(network.head(features)[:, 0], label[index])

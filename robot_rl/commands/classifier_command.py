@@ -64,7 +64,8 @@ def _train(arguments: argparse.Namespace) -> int:
     network = learn(parts["learn"], pictures, config, arguments.seed)
     temperature, held = calibrate(network, parts["calibrate"]), parts["calibrate"]
     p = probability(network.logits(held), temperature)
-    threshold = threshold_for(largest_by_episode(p, held.episode, held.clear & ~held.label), config.false_positives)
+    alarms = largest_by_episode(p, held.episode, held.clear & ~held.label)
+    threshold = threshold_for(alarms, largest_by_episode(p, held.episode, held.label), config.false_positives)
     logits = network.logits(parts["test"])
     found = report_on(logits, parts["test"], threshold, temperature)
     facts = {"threshold": threshold, "false_positives": config.false_positives, "last": config.last,

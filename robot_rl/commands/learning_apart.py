@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PENDING = "steps-not-learnt.bin"
 ORPHANED = 30.0  # s after which an actor that was started here ends without its learner
-ENDING = 10.0  # s that it has for ending
+ENDING = 30.0  # s that it has for ending
 RESTARTS = 2  # of an actor that ended by itself
 
 
@@ -88,3 +88,4 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+        print("the actor did not end and was killed; steps that were not learnt are lost", file=sys.stderr, flush=True)

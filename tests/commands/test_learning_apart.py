@@ -30,8 +30,10 @@ def robot_rl(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def tasks(process: subprocess.Popen[str]) -> list[Path]:
-    return list(Path(f"/proc/{process.pid}/task").glob("*/children"))
+def actors_of(process: subprocess.Popen[str]) -> list[int]:
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [int(word) for found in lists for word in found.read_text().split()]
+    return [child for child in children if b"actor" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def wait_for(condition: Callable[[], Any], patience: float = 200.0) -> Any:
@@ -56,7 +58,7 @@ def test_train_async_is_interrupted_resumed_and_exported(tmp_path: Path) -> None
     assert first.returncode == 130, said
     assert "actor: stopped" in said
     again = robot_rl(*training(folder, "--async", "--resume", "--set", *changes))
-    children = wait_for(lambda: [int(p) for f in tasks(again) for p in f.read_text().split()])
+    children = wait_for(lambda: actors_of(again))
     before = (folder / "metrics.jsonl").stat().st_size
     wait_for(lambda: (folder / "metrics.jsonl").stat().st_size > before)  # it acts
     os.kill(children[0], signal.SIGKILL)

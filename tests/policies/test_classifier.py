@@ -65,14 +65,17 @@ def test_the_area_under_the_roc_is_the_share_of_pairs_in_order() -> None:
 
 
 def test_the_threshold_keeps_false_alarms_to_the_share_that_was_asked_for() -> None:
-    alarms = RNG.random(200) * 0.5 + 0.5
+    alarms = RNG.random(200) * 0.5 + 0.4
     for rate in (0.0, 0.05, 0.5):
-        threshold = threshold_for(alarms, rate)
+        threshold = threshold_for(alarms, np.zeros(9), rate)  # successes that nobody could tell
         assert (alarms > threshold).mean() <= rate
         assert (alarms >= threshold).mean() > rate  # and no higher than needed
-    assert threshold_for(np.array([0.1, 0.2]), 0.0) == 0.5
-    with pytest.raises(ConfigError, match="held-out"):
-        threshold_for(np.zeros(0), 0.1)
+        assert (alarms > threshold_for(alarms, np.full(9, 0.99), rate)).mean() <= rate
+    assert threshold_for(np.array([0.1, 0.2]), np.full(20, 0.8), 0.0) == pytest.approx(0.5)  # halfway between the odds
+    assert threshold_for(np.array([0.2]), np.array([0.3] + 19 * [0.8]), 0.0) == pytest.approx(0.5)  # the worst is left
+    for wrong in ((np.zeros(0), np.ones(1)), (np.ones(1), np.zeros(0))):
+        with pytest.raises(ConfigError, match="held-out"):
+            threshold_for(*wrong, 0.1)
     c = confusion(np.array([0.9, 0.9, 0.1, 0.1]), np.array([True, False, True, False]), 0.5)
     assert (c.true_positive, c.false_positive, c.false_negative, c.true_negative) == (1, 1, 1, 1)
     got = largest_by_episode(np.array([0.1, 0.7, 0.3]), np.array([2, 2, 5]), np.array([True, True, True]))
