@@ -44,6 +44,10 @@ class EpisodeMeter:
             self.current_return[ended] = 0.0
             self.current_length[ended] = 0.0
 
+    def forget_running(self) -> None:
+        """Episodes that are not over never will be."""
+        self.current_return[:], self.current_length[:] = 0.0, 0.0
+
     def metrics(self) -> dict[str, float]:
         """Means over the window; empty before the first episode has ended."""
         if not self.returns:

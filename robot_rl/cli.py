@@ -19,6 +19,7 @@ from robot_rl.errors import MissingDependency, RobotRlError
 VERBS = (
     "list",
     "train",
+    "actor",
     "eval",
     "view",
     "export",
@@ -27,6 +28,7 @@ VERBS = (
     "run",
     "tune",
     "refine",
+    "classifier",
     "demos",
     "data",
     "bench",
@@ -41,7 +43,7 @@ _EXTRAS = {
 # Small ones that are worth having without PyTorch, with their names for pip.
 _ALONE = {"rich": "rich", "matplotlib": "matplotlib", "cv2": "opencv-python-headless", "imageio": "imageio",
           "imageio_ffmpeg": "imageio-ffmpeg"}  # fmt: skip
-_NEED_TORCH = ("train", "refine", "export", "demo")
+_NEED_TORCH = ("train", "actor", "refine", "classifier", "export", "demo")
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -221,6 +221,14 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
         return super()._update_actor(batch) if self.updates > self.config.critic_updates else {}
 
+    def acting_env(self, env: BatchedEnv) -> BatchedEnv:
+        """The environment that shows the base's action; `prepare` was called."""
+        del env
+        return self.world
+
+    def acting_state(self) -> dict[str, Tensor]:
+        return super().acting_state() | {"middle": self.middle, "reach": self.reach}
+
     def policy(self) -> nn.Module:
         """What is exported together with the base: (observation, base's action) → action."""
         remembered = self.remembered if self.world.proposer is None else self.world.state_dict()

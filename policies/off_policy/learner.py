@@ -31,7 +31,7 @@ from robot_rl.policies.off_policy.reward_scale import RewardScale
 from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, Gaussian, ValueHead
 from robot_rl.policies.schedules import half_cosine
 from robot_rl.policies.training_log import EpisodeMeter, StepLog
-from robot_rl.protocols import BatchedEnv
+from robot_rl.protocols import BatchedEnv, Step
 
 GUARD_INTERVAL = 64  # losses on a GPU that are checked together: each check waits for the device
 
@@ -119,6 +119,10 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
                     seen.setdefault(name, []).append(value)
             if self.progress[0] >= self.progress[1]:
                 break
+        return self.report(seen)
+
+    def report(self, seen: Mapping[str, list[Tensor]]) -> dict[str, float]:
+        """Metrics since the last call, with the averages of `seen`; raises NonFinite for losses and parameters."""
         self._check_losses()
         for name in ("q", "actor"):
             require_finite(f"parameters of {name}", self.flat[name].vector)
@@ -136,32 +140,61 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
                 group["lr"] = factor * rate
 
     def _begin(self, env: BatchedEnv) -> None:
-        self.obs = env.reset(self.seed)
+        obs = env.reset(self.seed)
         if self.config.desynchronise and hasattr(env, "episode_step"):
             ages = torch.randint(env.max_episode_steps, (env.num_envs,), generator=self.generator, device=self.device)
             env.episode_step[:] = ages.to(env.episode_step)  # type: ignore[attr-defined]
-        self._check_obs(self.obs)
-        if self.demos is not None:
-            self._see({name: stored[: len(self.demos)] for name, stored in self.demos.obs.items()})
-        self._see(self.obs)
-        self.replay.begin(self.obs)
+        self.begin(obs)
 
-    @torch.no_grad()
+    def begin(self, obs: dict[str, Tensor]) -> None:
+        """Take observations (N, …) that do not follow from the last ones: the first of all, or after a gap."""
+        self._check_obs(obs)
+        if self.obs is not None:
+            self.replay.cut()
+            self.meter.forget_running()
+        elif self.demos is not None:
+            self._see({name: stored[: len(self.demos)] for name, stored in self.demos.obs.items()})
+        self._see(obs)
+        self.replay.begin(obs)
+        self.obs = obs
+
     def _transition(self, env: BatchedEnv) -> None:
         assert self.obs is not None
-        action = self._explore(self._actor_input(self.obs))
+        action, step = self.act(env, self.obs)
+        self.record(action, step)
+
+    @torch.no_grad()
+    def act(self, env: BatchedEnv, obs: Mapping[str, Tensor]) -> tuple[Tensor, Step]:
+        """One step of all environments: the action (N, a) that was tried after `obs`, and what it gave."""
+        action = self._explore(self._actor_input(obs))
         require_finite("action", action)
         step = env.step(action)
+        self._episodes_ended(step.terminated | step.truncated)
+        return action, step
+
+    @torch.no_grad()
+    def record(self, action: Tensor, step: Step) -> None:
+        """Learn from this step of all environments, which follows from the observations that were seen last."""
         require_finite("reward", step.reward)
         self._check_obs(step.obs)
         self.replay.add(action, step)
         self.reward_scale.update(step.reward, step.terminated)
         self.meter.add(step.reward, step.terminated, step.truncated)
         self.step_log.add(step.log)
-        self._episodes_ended(step.terminated | step.truncated)
         self._see(step.obs)
         self.obs = step.obs
         self.steps += self.config.num_envs
+
+    def acting_env(self, env: BatchedEnv) -> BatchedEnv:
+        """What `act` steps: `env`, or what the learner puts around it."""
+        return env
+
+    def acting_state(self) -> dict[str, Tensor]:
+        """All that `act` depends on and that learning changes, by name; not copies."""
+        state = {f"actor.{name}": value for name, value in self.actor.state_dict().items()}
+        for group, normalizer in self.normalizers.items():
+            state |= {f"normalizer.{group}.{name}": value for name, value in normalizer.state_dict().items()}
+        return state
 
     def _check_obs(self, obs: Mapping[str, Tensor]) -> None:
         for name in self.dims:
@@ -178,6 +211,11 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def _normalised(self, group: str, obs: Tensor) -> Tensor:
         return self.normalizers[group](obs) if self.config.normalise_obs else obs
+
+    def update(self) -> dict[str, Tensor]:
+        """One update at the learning rate of this moment, for who does not call `step`; metrics as scalar tensors."""
+        self._set_learning_rates()
+        return self._update()
 
     def _update(self) -> dict[str, Tensor]:
         """One critic update, and one of the actor on the same batch when it is due."""

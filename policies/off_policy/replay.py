@@ -102,6 +102,16 @@ class RingReplay:
         for name, store in self.obs.items():
             store[self._rows(self.head)] = obs[name]
 
+    def cut(self) -> None:
+        """What comes next does not follow from the newest transitions: where no episode ended, they count as cut."""
+        if self.filled == 0:
+            return
+        rows = self._rows((self.head - 1) % self.slots)
+        running = self.ended[rows] == RUNNING
+        final = {name: store[self._rows(self.head)] for name, store in self.obs.items()}
+        self.cuts_per_slot[-1] += self._store_cut(rows, Step({}, self.reward[rows], {}, ~running, running, final))
+        self.ended[rows] = torch.where(running, TRUNCATED, self.ended[rows])
+
     def add(self, action: Tensor, step: Step) -> None:
         """Append one transition per environment: action (N, a) taken from the newest observation, and what it gave."""
         rows = self._rows(self.head)

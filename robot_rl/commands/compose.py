@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from robot_rl.signals import Signal
     from robot_rl.sim.task_spec import TaskSpec
 
-SECTIONS = ("algorithm", "task", "runner")
+SECTIONS = ("algorithm", "task", "runner", "async", "reward")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,18 @@ def make_environment(
         return task.make_differentiable(num_envs, changes)
     merged = {**spec.task_overrides, **changes}
     return task.overridden(merged).make(num_envs, seed, device)
+
+
+def judged(env: Any, changes: Mapping[str, Any]) -> Any:
+    """`env`, or what section `reward` puts around it: a classifier that says when the task is solved.
+
+    Raises:
+        ConfigError: a setting outside its range, or a file that cannot judge this task.
+    """
+    from robot_rl.policies.classifier.reward import JudgedEnv, RewardOptions
+
+    options = overlay(RewardOptions(), changes)
+    return JudgedEnv(env, options) if options.classifier else env
 
 
 def load_trained(folder: Path) -> Trained:

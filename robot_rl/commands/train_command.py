@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     parser.add_argument("--from", type=Path, dest="start", metavar="RUN", help="a next stage: begin where that run is, "
                         "with the settings given now; --set must ask for more than it has done")  # fmt: skip
+    parser.add_argument("--async", action="store_true", dest="apart", help="act in a second process, in real time, "
+                        "while this one learns; settings: --set async.pace=1 async.utd=4")  # fmt: skip
+    parser.add_argument("--listen", metavar="HOST:PORT", help="the same with an actor that somebody else starts, by "
+                        "`robot-rl actor HOST:PORT`, also on another machine")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -50,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
     result = train(
         arguments.task, arguments.algorithm, folder, changes,
         seed=arguments.seed, resume=arguments.resume, start=arguments.start, quiet=arguments.quiet,
-        device=arguments.device,
+        device=arguments.device, apart=arguments.apart or bool(arguments.listen), listen=arguments.listen or "",
     )  # fmt: skip
     if result.completed and is_first_process():
         print(f"wrote {result.folder}\nnext: robot-rl export {result.folder} -o policy.onnx")
@@ -68,13 +72,22 @@ def train(
     start: Path | None = None,
     quiet: bool = False,
     device: str = "cpu",
+    apart: bool = False,
+    listen: str = "",
 ) -> Any:
-    """Compose task, algorithm and runner from names and changes by section; returns the runner's TrainResult."""
+    """Compose task, algorithm and runner from names and changes by section; returns the runner's TrainResult.
+
+    Args:
+        apart: act in another process, which is started here, or waited for on the address `listen`.
+    """
+    from contextlib import nullcontext
+
     from rich.console import Console
 
     from robot_rl import registry
-    from robot_rl.commands.compose import make_environment, sections
-    from robot_rl.config import overlay
+    from robot_rl.commands.compose import judged, make_environment, sections
+    from robot_rl.commands.learning_apart import acting_elsewhere
+    from robot_rl.config import overlay, to_dict
     from robot_rl.policies.algorithm import load_algorithm
     from robot_rl.policies.distributed import local_device
     from robot_rl.policies.runner import RunInfo, RunnerConfig
@@ -85,14 +98,19 @@ def train(
     task = registry.load("task", task_name)
     config = overlay(spec.config_class(), parts["algorithm"])
     num_envs = int(getattr(config, "num_envs", 1))
-    env = make_environment(task, spec, num_envs, seed, parts["task"], local_device(device))
+    env = judged(make_environment(task, spec, num_envs, seed, parts["task"], local_device(device)), parts["reward"])
     command = shlex.join(["robot-rl", *sys.argv[1:]])
-    info = RunInfo(task=task_name, robot=task.robot, command=command, extra={"task_changes": parts["task"]})
+    extra = {"task_changes": parts["task"]} | ({"reward": parts["reward"]} if parts["reward"] else {})
+    info = RunInfo(task=task_name, robot=task.robot, command=command, extra=extra)
     console = None if quiet else Console(stderr=True)
-    return run(
-        spec, env, folder, config, seed=seed, info=info, resume=resume, start=start,
-        runner=overlay(RunnerConfig(), parts["runner"]), console=console,
-    )  # fmt: skip
+    described = {"task": task_name, "task_changes": parts["task"], "algorithm": algorithm, "seed": seed}
+    described |= {"config": to_dict(config), "reward": parts["reward"]}
+    split = acting_elsewhere(spec, described, parts["async"], listen, folder, quiet) if apart else nullcontext(spec)
+    with split as chosen:
+        return run(
+            chosen, env, folder, config, seed=seed, info=info, resume=resume, start=start,
+            runner=overlay(RunnerConfig(), parts["runner"]), console=console,
+        )  # fmt: skip
 
 
 def fast_config() -> Path:

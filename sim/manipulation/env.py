@@ -129,6 +129,12 @@ class ManipulationEnv(ArticulatedEnv):
         self.cameras = Cameras(self.options.camera, self.model)
         self.looks = torch.zeros(n, self.cameras.look_dim, device=device)
 
+    @torch.no_grad()
+    def restart(self, ids: Tensor) -> dict[str, Tensor]:
+        """End the episodes of simulations `ids` (k,) now and begin new ones; observations (N, …) of all."""
+        self._reset(ids)
+        return self._observations()
+
     # State, read from the physics.
 
     @property

@@ -59,7 +59,7 @@ class SlotEnv:
     def __init__(self, num_envs: int = 1, invertible: bool = False) -> None:
         self.num_envs, self.generator = num_envs, torch.Generator()
         self.observer, self.action_map = Sees(), Moves(invertible)
-        self.obs_dims = {"policy": 4, "critic": 2}
+        self.obs_dims: Mapping[str, int] = {"policy": 4, "critic": 2}
         self.task = SimpleNamespace(name="slot", signals=Sees.signals, commands=Moves.commands)
         self.pos, self.slot = torch.zeros(num_envs, 2), torch.zeros(num_envs, 2)
         self.age = torch.zeros(num_envs, dtype=torch.long)

@@ -1,0 +1,1 @@
+"""Success classifiers: learnt from labelled episodes, calibrated, exported, and used as a reward."""
