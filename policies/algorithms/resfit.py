@@ -8,6 +8,7 @@ before the actor moves. Yuan et al., Policy Decorator (2024), for `progressive_s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ from robot_rl.protocols import BatchedEnv
 
 SMALLEST_REACH = 0.05
 """Of the action range: the half-width that an action gets at least, which the demonstrations hold (nearly) constant."""
+CALMEST = 0.05
+"""Share of the noise in the calmest episodes; the boldest have all of it."""
+MOST_CHANGE = 3.0
+"""Demonstrations may be farther from the base than a correction can lead: critics see differences up to so many bounds."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class ResFitConfig(OffPolicyConfig):
             it, between none and all: calm episodes succeed, bold ones show what corrections do.
         warmup_noise: ±, in the same unit and with the same shares, of the first `warmup_steps`; held for `warmup_hold`
             steps at a time. Where it is much smaller than `scale`, critics guess what corrections are worth.
+        warmup_share: of the time that there is this noise. Large noise all the time would end every success; large
+            noise now and then shows what a correction does while the base still succeeds.
         critic_updates: updates of the critics alone after these.
         correction_cost: weight of the mean squared correction (in units of its bound) in the actor's loss.
         progressive_steps: environment steps over which the share of steps that are corrected at all rises from 0 to 1;
@@ -56,6 +63,7 @@ class ResFitConfig(OffPolicyConfig):
     exploration: float = 0.05
     warmup_noise: float = 0.1
     warmup_hold: int = 4
+    warmup_share: float = 1.0
     critic_updates: int = 8_000
     correction_cost: float = 0.01
     progressive_steps: int = 0
@@ -93,6 +101,7 @@ class ResFitConfig(OffPolicyConfig):
         super().__post_init__()
         for name in ("scale", "exploration", "warmup_noise", "target_noise", "target_noise_clip"):
             require_range(name, getattr(self, name), 0.0, 2.0)
+        require_range("warmup_share", self.warmup_share, 0.0, 1.0)
         require_range("correction_cost", self.correction_cost, 0.0, 1e6)
         require_range("warmup_hold", self.warmup_hold, 1, 10**6)
         for name in ("critic_updates", "progressive_steps"):
@@ -118,7 +127,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         self.remembered: Mapping[str, Any] | None = None
         self.middle, self.reach = torch.zeros(env.action_dim), torch.ones(env.action_dim)
         self.held = torch.zeros(env.num_envs, env.action_dim, device=self.device)
-        self.boldness = torch.rand(env.num_envs, 1, generator=self.generator, device=self.device)
+        self.boldness = self._draw_boldness(env.num_envs)
         self.corrected = torch.ones(env.num_envs, 1, dtype=torch.bool, device=self.device)
 
     # The base, and what was demonstrated.
@@ -172,6 +181,21 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         """The normalised observation, and the base's action as it is."""
         return torch.cat((self._normalised("policy", obs["policy"]), obs[BASE]), 1)
 
+    def _critic_input(self, obs: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat((super()._critic_input(obs), obs[BASE]), 1)
+
+    def _judged(self, critic_obs: Tensor, action: Tensor) -> Tensor:
+        """State, action, and how far that is from the base's in units of the bound.
+
+        Where precision counts, corrections are hundredths of an action's range. Critics that only see the sum are all
+        but blind to them.
+        """
+        change = (action - critic_obs[:, -self.action_dim :]) / (self.config.scale * self.reach.to(self.device))
+        return torch.cat((critic_obs[:, : -self.action_dim], action, change.clamp(-MOST_CHANGE, MOST_CHANGE)), 1)
+
+    def _judged_width(self) -> int:
+        return self.dims["critic"] + 2 * self.action_dim
+
     def _correction(self, obs: Tensor) -> Tensor:
         """(B, A) in [−1, 1], in units of the bound."""
         return torch.tanh(self.actor(obs).float())
@@ -186,8 +210,9 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         c, shape = self.config, (len(obs), self.action_dim)
         if self.steps < self.updates_from:
             if (self.steps // c.num_envs) % c.warmup_hold == 0:
-                draw = torch.rand(shape, generator=self.generator, device=self.device)
-                self.held = c.warmup_noise * (2.0 * draw - 1.0)
+                draw = torch.rand((len(obs), self.action_dim + 1), generator=self.generator, device=self.device)
+                noise = c.warmup_noise * (2.0 * draw[:, 1:] - 1.0)
+                self.held = torch.where(draw[:, :1] < c.warmup_share, noise, torch.zeros_like(noise))
             return self._combined(obs, torch.zeros_like(self.held), self.boldness * self.held)
         noise = c.exploration * self.boldness * torch.randn(shape, generator=self.generator, device=self.device)
         refined = self._combined(obs, self._correction(obs), noise)
@@ -195,12 +220,17 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
 
     def _episodes_ended(self, done: Tensor) -> None:
         """Episodes that begin during `progressive_steps` are the base's alone, with a share that falls to 0."""
-        c, draw = self.config, torch.rand(len(done), 1, generator=self.generator, device=self.device)
-        self.boldness = torch.where(done[:, None], draw, self.boldness)
+        c = self.config
+        self.boldness = torch.where(done[:, None], self._draw_boldness(len(done)), self.boldness)
         if c.progressive_steps > 0:
             share = (self.steps - c.warmup_steps) / c.progressive_steps
             draw = torch.rand(len(done), 1, generator=self.generator, device=self.device) < share
             self.corrected = torch.where(done[:, None], draw, self.corrected)
+
+    def _draw_boldness(self, count: int) -> Tensor:
+        """(count, 1) shares of the noise, log-uniform: some episodes try what is coarse, others what is fine."""
+        draw = torch.rand(count, 1, generator=self.generator, device=self.device)
+        return torch.exp(draw * math.log(CALMEST))
 
     def _next_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         c = self.config
