@@ -204,6 +204,36 @@ class FlatParameters:
         self.vector.lerp_(online.vector, rate)
 
 
+class FlatAdamW(torch.optim.AdamW):
+    """AdamW of one tensor with the kernel and the state of torch's, without what that does around it (5/6 of the time).
+
+    Args:
+        parameter: updated where it lies, by its `grad`.
+        lr, weight_decay: as torch's.
+    """
+
+    def __init__(self, parameter: nn.Parameter, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__([parameter], lr=lr, weight_decay=weight_decay, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update."""
+        group = self.param_groups[0]
+        parameter = group["params"][0]
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        torch._fused_adamw_(
+            [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
+            eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it in a range of its profiler
+
+
 class DecoupledAdam:
     """Adam with weight decay W ← W − (decay/2)·W in each update, weights only and **not** scaled by the learning rate.
 

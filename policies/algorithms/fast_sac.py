@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robot_rl.policies.algorithm import AlgorithmSpec
 from robot_rl.policies.guards import require_range
-from robot_rl.policies.networks import DeterministicActor
+from robot_rl.policies.networks import DeterministicActor, FlatAdamW
 from robot_rl.policies.off_policy.actors import actor_network, first_outputs, squashed_gaussian
 from robot_rl.policies.off_policy.config import OffPolicyConfig
 from robot_rl.policies.off_policy.learner import OffPolicyLearner
@@ -60,7 +60,7 @@ class FastSac(OffPolicyLearner[FastSacConfig]):
     def __init__(self, env: BatchedEnv, config: FastSacConfig, seed: int) -> None:
         super().__init__(env, config, seed)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.temperature), device=self.device))
-        self.optimizers["alpha"] = torch.optim.Adam([self.log_alpha], lr=config.temperature_learning_rate)
+        self.optimizers["alpha"] = FlatAdamW(self.log_alpha, config.temperature_learning_rate)
 
     def _make_actor(self, generator: torch.Generator) -> nn.Sequential:
         c = self.config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -40,29 +40,30 @@ class CriticEnsemble(nn.Module):
         for width in sizes[1:-1] if layer_norm else ():
             self.norm_weights.append(nn.Parameter(torch.ones(count, 1, width)))
             self.norm_biases.append(nn.Parameter(torch.zeros(count, 1, width)))
+        # The same parameters as plain tuples: reading a ParameterList takes longer than a small matrix product.
+        self.layers = list(zip_longest(self.weights, self.biases, self.norm_weights, self.norm_biases))
 
-    def forward(self, x: Tensor, heads: slice = slice(None), frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, heads: slice | None = None, frozen: bool = False) -> Tensor:
         """Evaluate x (B, n) → (K, B, outputs) in float32.
 
         Args:
             x: the same input for every network.
-            heads: evaluate only these networks.
+            heads: evaluate only these networks; None: all.
             frozen: hold the weights constant; gradients reach x only.
         """
 
         def used(parameter: Tensor) -> Tensor:
-            return (parameter.detach() if frozen else parameter)[heads]
+            parameter = parameter.detach() if frozen else parameter
+            return parameter if heads is None else parameter[heads]  # a view costs a copy on the way back
 
-        last = len(self.weights) - 1
-        h = x.expand(len(used(self.weights[0])), -1, -1)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if i == last and weight.shape[2] == 1:
-                # One column: a product and a sum are faster than a matrix product, and 8 bits would not do for values.
-                return (h.float() * used(weight).transpose(1, 2)).sum(2, keepdim=True) + used(bias)
+        h = x.expand(self.count if heads is None else len(self.layers[0][0][heads]), -1, -1)
+        for weight, bias, norm_weight, norm_bias in self.layers[:-1]:
             h = torch.baddbmm(used(bias), h, used(weight))
-            if i < last:
-                if self.layer_norm:
-                    h = F.layer_norm(h, h.shape[-1:])
-                    h = h * used(self.norm_weights[i]) + used(self.norm_biases[i])
-                h = self.activation(h)
-        return h.float()
+            if norm_weight is not None:
+                h = F.layer_norm(h, h.shape[-1:]) * used(norm_weight) + used(norm_bias)
+            h = self.activation(h)
+        weight, bias = self.layers[-1][:2]
+        if weight.shape[2] == 1:
+            # One column: a product and a sum are faster than a matrix product, and 8 bits would not do for values.
+            return (h.float() * used(weight).transpose(1, 2)).sum(2, keepdim=True) + used(bias)
+        return torch.baddbmm(used(bias), h, used(weight)).float()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
 from robot_rl.policies.guards import require_finite
-from robot_rl.policies.networks import FlatParameters
+from robot_rl.policies.networks import FlatAdamW, FlatParameters
 from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.config import ConfigT, for_device
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
@@ -227,7 +228,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def _value_of(self, critic_obs: Tensor, action: Tensor) -> Tensor:
         """What the actor climbs: (B,) value of its actions, with the critics held constant."""
-        which = slice(0, 1) if self.config.actor_value == "first" else slice(None)
+        which = slice(0, 1) if self.config.actor_value == "first" else None
         values = self.head.value(self.q(self._judged(critic_obs, action), which, frozen=True))
         return values.amin(0) if self.config.actor_value == "min" else values.mean(0)
 
@@ -241,17 +242,21 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         """Standard normal (batch, a); drawn outside the losses, so that these are functions of their arguments."""
         return torch.randn(self.config.batch_size, self.action_dim, generator=self.generator, device=self.device)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _adamw(self, name: str, learning_rate: float) -> torch.optim.AdamW:
-        decay = self.config.weight_decay
-        return torch.optim.AdamW([self.flat[name].vector], lr=learning_rate, weight_decay=decay, fused=True)
+    def _adamw(self, name: str, learning_rate: float) -> torch.optim.Optimizer:
+        return FlatAdamW(self.flat[name].vector, learning_rate, self.config.weight_decay)
 
     def _descend(self, name: str, loss_name: str, loss: Tensor) -> None:
-        self.unchecked.append((loss_name, loss.detach()))
-        if self.device.type == "cpu" or len(self.unchecked) >= GUARD_INTERVAL:
-            self._check_losses()
+        if self.device.type == "cpu":
+            require_finite(loss_name, loss.detach())
+        else:
+            self.unchecked.append((loss_name, loss.detach()))
+            if len(self.unchecked) >= GUARD_INTERVAL:
+                self._check_losses()
         vector = self.flat[name].vector
         assert vector.grad is not None
         vector.grad.zero_()
