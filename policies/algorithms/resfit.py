@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
 from robot_rl.policies.algorithm import AlgorithmSpec
+from robot_rl.policies.algorithms.bc import SMALLEST_VARIANCE
 from robot_rl.policies.guards import require_range
+from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.actors import actor_network
 from robot_rl.policies.off_policy.config import OffPolicyConfig
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
@@ -88,6 +90,7 @@ class ResFitConfig(OffPolicyConfig):
     target_subset: int = 2
     actor_value: str = "mean"
     value_head: str = "scalar"
+    critic_group: str = "policy"
     reward_scale: float = 1.0
     actor_hidden: tuple[int, ...] = (128, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
@@ -123,6 +126,8 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
     def __init__(self, env: BatchedEnv, config: ResFitConfig, seed: int) -> None:
         self.world = BaseActionEnv(env)
         super().__init__(self.world, config, seed)
+        for name, size in self.dims.items():
+            self.normalizers[name] = RunningNormalizer(size, eps=SMALLEST_VARIANCE).to(self.device)
         self.base: FrozenBase | None = None
         self.remembered: Mapping[str, Any] | None = None
         self.middle, self.reach = torch.zeros(env.action_dim), torch.ones(env.action_dim)
@@ -194,7 +199,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         return torch.cat((critic_obs[:, : -self.action_dim], action, change.clamp(-MOST_CHANGE, MOST_CHANGE)), 1)
 
     def _judged_width(self) -> int:
-        return self.dims["critic"] + 2 * self.action_dim
+        return super()._judged_width() + self.action_dim
 
     def _correction(self, obs: Tensor) -> Tensor:
         """(B, A) in [−1, 1], in units of the bound."""

@@ -165,14 +165,14 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def _critic_input(self, obs: Mapping[str, Tensor]) -> Tensor:
         """What the losses get as `critic_obs`: (B, m)."""
-        return self._normalised("critic", obs["critic"])
+        return self._normalised(self.config.critic_group, obs[self.config.critic_group])
 
     def _judged(self, critic_obs: Tensor, action: Tensor) -> Tensor:
         """What the critics get, (B, `_judged_width()`), for `_critic_input` and actions (B, a)."""
         return torch.cat((critic_obs, action), 1)
 
     def _judged_width(self) -> int:
-        return self.dims["critic"] + self.action_dim
+        return self.dims[self.config.critic_group] + self.action_dim
 
     def _normalised(self, group: str, obs: Tensor) -> Tensor:
         return self.normalizers[group](obs) if self.config.normalise_obs else obs
