@@ -1,12 +1,15 @@
 """The off-policy core beside Stable-Baselines3: time per update, and time to its return on Gymnasium's MuJoCo tasks.
 
     python benchmarks/off_policy_core.py updates                          # SAC and TD3, several widths, one run
+    python benchmarks/off_policy_core.py loop                             # steps and updates together
     python benchmarks/off_policy_core.py returns --contenders sb3,ours    # 3 tasks × 5 seeds: about 130 hours
     python benchmarks/off_policy_core.py returns --tasks Hopper-v5 --seeds 0 --minutes 20      # a piece of it
     python benchmarks/off_policy_core.py table                            # of what has been measured so far
 
 `updates`: critics, actor, temperature and targets on batches of 256 from a full replay; interleaved rounds, CPU time of
 one thread, medians.
+
+`loop`: SAC on HalfCheetah-v5 with SB3's networks and one update per step, environment steps per second of CPU time.
 
 `returns`: SB3's SAC with its own settings makes `--sb3-steps` steps; ours makes at most `--our-steps` and ends where it
 is as good. Both live in one process with one thread, and every `--every` environment steps training stands still while
@@ -46,7 +49,6 @@ SMOOTHED = 3
 """Evaluations that a return is the mean of."""
 
 Array = NDArray[Any]
-Updates = Callable[[int], None]
 
 
 class RandomGymEnv(gym.Env[Array, Array]):
@@ -77,8 +79,14 @@ class RandomEnv:
         no, obs = torch.zeros(1, dtype=torch.bool), self.reset()
         return Step(obs, torch.randn(1), {}, no, no, obs, {})
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
 
-def sb3_updates(name: str, width: int) -> Updates:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        del state
+
+
+def sb3_updates(name: str, width: int) -> Callable[[int], None]:
     import stable_baselines3
     from stable_baselines3.common.logger import Logger
 
@@ -91,16 +99,23 @@ def sb3_updates(name: str, width: int) -> Updates:
     return lambda count: model.train(gradient_steps=count, batch_size=BATCH)
 
 
-def our_updates(name: str, width: int, **changes: Any) -> Updates:
+def same_work(name: str, width: int) -> dict[str, Any]:
+    """SB3's networks, batches and schedule as settings of ours."""
+    return {
+        "batch_size": BATCH, "n_step": 1, "polyak": 0.005, "updates_per_step": 1, "actor_hidden": (width, width),
+        "critic_hidden": (width, width), "actor_learning_rate": 3e-4, "critic_learning_rate": 3e-4, "weight_decay": 0.0,
+        "value_head": "scalar", "target": "min", "reward_scale": 1.0, "critic_layer_norm": False,
+        "actor_value": "min" if name == "SAC" else "first", "policy_delay": 1 if name == "SAC" else 2,
+        "normalise_obs": False, "desynchronise": False, "precision": "float32",
+    }  # fmt: skip
+
+
+def our_updates(name: str, width: int, **changes: Any) -> Callable[[int], None]:
     """SB3's networks and schedule in our core: two plain critics with one number each, no normaliser."""
     spec = load_algorithm({"SAC": "fast-sac", "TD3": "fast-td3"}[name])
-    settings = {
+    settings = same_work(name, width) | {
         "num_envs": 1, "total_steps": 10**6, "replay_steps": STORED, "steps_per_iteration": STORED,
-        "warmup_steps": STORED + 1, "batch_size": BATCH, "n_step": 1, "polyak": 0.005, "updates_per_step": 1,
-        "actor_hidden": (width, width), "critic_hidden": (width, width), "actor_learning_rate": 3e-4,
-        "critic_learning_rate": 3e-4, "weight_decay": 0.0, "value_head": "scalar", "target": "min", "reward_scale": 1.0,
-        "actor_value": "min" if name == "SAC" else "first", "policy_delay": 1 if name == "SAC" else 2,
-        "critic_layer_norm": False, "normalise_obs": False, "desynchronise": False, "precision": "float32",
+        "warmup_steps": STORED + 1,
     }  # fmt: skip
     env: BatchedEnv = RandomEnv()
     learner: Any = spec.create(env, spec.config_class(**(settings | changes)), 0)
@@ -137,10 +152,33 @@ def measure_updates(widths: list[int], rounds: int) -> None:
             print(f"{name} 2 × {width:<16} {sb3:8.2f}{shown}", flush=True)
 
 
+def measure_loop(task: str, width: int, steps: int, rounds: int) -> None:
+    """Environment steps per CPU-second, pieces of `steps` interleaved."""
+    warmup = {"warmup_steps": BATCH}
+    contenders: dict[str, Contender] = {
+        "SB3": Sb3Sac(task, 0, 100_000, [f"policy_kwargs={{net_arch: [{width}, {width}]}}"]),
+        "ours, 1 environment": Ours(task, 0, 100_000, {**same_work("SAC", width), **warmup, "num_envs": 1}),
+        "ours, 8": Ours(task, 0, 100_000, {**same_work("SAC", width), **warmup, "num_envs": 8, "updates_per_step": 8}),
+        "ours, the defaults of sac": Ours(task, 0, 100_000, {}),
+    }
+    rates: dict[str, list[float]] = {label: [] for label in contenders}
+    for repeat in range(rounds + 1):
+        for label, contender in contenders.items():
+            begin, before = time.process_time(), contender.steps
+            contender.train(steps if repeat > 0 else 6000 if label.endswith("sac") else 2 * BATCH)
+            if repeat > 0:
+                rates[label].append((contender.steps - before) / (time.process_time() - begin))
+    sb3 = statistics.median(rates["SB3"])
+    for label, found in rates.items():
+        rate = statistics.median(found)
+        print(f"2 × {width}, {label:28} {rate:8.1f} steps per CPU-s, {rate / sb3:5.2f} times SB3's", flush=True)
+
+
 class Contender(Protocol):
     """A training that can be stopped and gone on with."""
 
-    steps: int
+    @property
+    def steps(self) -> int: ...
 
     def train(self, steps: int) -> None: ...
 
@@ -187,10 +225,10 @@ class Sb3Sac:
 class Ours:
     """An algorithm of this project on the adaptor `gym:`, with its environments in this process."""
 
-    def __init__(self, task: str, seed: int, total: int, settings: list[str]) -> None:
-        changes = parse_set(settings)
+    def __init__(self, task: str, seed: int, total: int, settings: list[str] | dict[str, Any]) -> None:
+        changes = parse_set(settings) if isinstance(settings, list) else settings
         spec = load_algorithm(changes.pop("algorithm", "sac"))
-        self.config = overlay(spec.config_class(), {"total_steps": total} | changes)
+        self.config = overlay(spec.config_class(), {"total_steps": total, "steps_per_iteration": 25} | changes)
         self.env = make_env(f"gym:{task}", self.config.num_envs, seed, overrides={"workers": 0})
         self.learner: Any = spec.create(self.env, self.config, seed)
         self.actor: torch.nn.Module | None = None
@@ -207,8 +245,8 @@ class Ours:
 
     @torch.no_grad()
     def act(self, obs: Array) -> Array:
-        self.actor = self.actor or self.learner.policy()
-        action = self.actor(torch.as_tensor(obs, dtype=torch.float32)[None])
+        actor = self.actor = self.actor or self.learner.policy()
+        action = actor(torch.as_tensor(obs, dtype=torch.float32)[None])
         return next(iter(self.env.action_map(action).values()))[0].numpy()  # type: ignore[attr-defined]
 
     def save(self, path: Path) -> None:
@@ -318,17 +356,15 @@ def table(results: Results, steps: int) -> None:
         if first is None:
             print(line + (f"not reached in {ours[-1][0]:,} steps, {ours[-1][1]:.0f} CPU-s" if ours else "not run"))
         else:
-            print(
-                line
-                + f"{first[0]:,}, {first[1]:.0f}, {first[2]:.0f}, {cpu / first[1]:.1f} (wall {wall / first[2]:.1f})"
-            )
+            ratios = f"{cpu / first[1]:.1f} (wall {wall / first[2]:.1f})"
+            print(line + f"{first[0]:,}, {first[1]:.0f}, {first[2]:.0f}, {ratios}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("updates", "returns", "table"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("updates", "loop", "returns", "table"))
     parser.add_argument("--widths", default="64,256,400,512")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tasks", default=TASKS)
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--contenders", default="sb3,ours")
@@ -344,6 +380,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.what == "updates":
         measure_updates([int(w) for w in options.widths.split(",")], options.rounds)
+        return
+    if options.what == "loop":
+        for width in options.widths.split(","):
+            measure_loop(options.tasks.split(",")[0], int(width), 200, options.rounds)
         return
     results = Results(options.results)
     if options.what == "returns":

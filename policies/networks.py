@@ -99,7 +99,7 @@ def orthogonal_init(network: nn.Sequential, gain: float, last_gain: float, gener
 @torch.no_grad()
 def uniform_fan_in_init(network: nn.Sequential, generator: torch.Generator) -> None:
     """Weights and biases uniform in ±1/√fan_in."""
-    for layer in network:
+    for layer in network.modules():
         if isinstance(layer, nn.Linear):
             bound = 1.0 / math.sqrt(layer.in_features)
             layer.weight.uniform_(-bound, bound, generator=generator)
@@ -225,7 +225,7 @@ class FlatAdamW(torch.optim.AdamW):
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["step"] += 1
-        torch._fused_adamw_(
+        torch.ops.aten._fused_adamw_(  # pyright: ignore[reportPrivateUsage]
             [parameter], [parameter.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
             lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
             eps=group["eps"], amsgrad=False, maximize=False,

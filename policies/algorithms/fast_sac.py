@@ -65,7 +65,7 @@ class FastSac(OffPolicyLearner[FastSacConfig]):
     def _make_actor(self, generator: torch.Generator) -> nn.Sequential:
         c = self.config
         sizes = (self.dims["policy"], *c.actor_hidden, 2 * self.action_dim)
-        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator)
+        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator, c.actor_network)
 
     def _sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return squashed_gaussian(self.actor(obs), noise, (self.config.log_std_min, self.config.log_std_max))
@@ -94,6 +94,11 @@ class FastSac(OffPolicyLearner[FastSacConfig]):
         self.log_alpha.grad = surplus
         self.optimizers["alpha"].step()
         return metrics | {"policy/temperature": self.log_alpha.detach().exp()}
+
+    def _reset(self, generator: torch.Generator) -> None:
+        super()._reset(generator)
+        with torch.no_grad():
+            self.log_alpha.fill_(math.log(self.config.temperature))
 
     def policy(self) -> nn.Module:
         """The deterministic part: obs (N, n) → tanh(μ(normalised obs)) (N, a)."""

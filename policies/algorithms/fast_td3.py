@@ -60,7 +60,7 @@ class FastTd3(OffPolicyLearner[FastTd3Config]):
     def _make_actor(self, generator: torch.Generator) -> nn.Sequential:
         c = self.config
         sizes = (self.dims["policy"], *c.actor_hidden, self.action_dim)
-        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator)
+        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator, c.actor_network)
 
     def _explore(self, obs: Tensor) -> Tensor:
         """clip(π(s) + σ_i·ε), σ_i of environment i's own."""

@@ -180,7 +180,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
     def _make_actor(self, generator: torch.Generator) -> nn.Sequential:
         c = self.config
         sizes = (self.dims["policy"] + self.action_dim, *c.actor_hidden, self.action_dim)
-        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator)
+        return actor_network(sizes, c.activation, c.actor_layer_norm, c.init_scale, generator, c.actor_network)
 
     def _actor_input(self, obs: Mapping[str, Tensor]) -> Tensor:
         """The normalised observation, and the base's action as it is."""

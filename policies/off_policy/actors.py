@@ -5,29 +5,25 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from robot_rl.policies.networks import activation, uniform_fan_in_init
+from robot_rl.policies.networks import uniform_fan_in_init
+from robot_rl.policies.off_policy.architecture import architecture, sequential
 
 
 def actor_network(
-    sizes: Sequence[int], hidden: str, layer_norm: bool, init_scale: float, generator: torch.Generator
-) -> nn.Sequential:
-    """Linear, (LayerNorm,) hidden, …, Linear; uniform ±1/√in, the last layer multiplied by init_scale."""
-    layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        layers.append(nn.Linear(fan_in, fan_out))
-        if i < len(sizes) - 2:
-            layers += [*([nn.LayerNorm(fan_out)] if layer_norm else []), activation(hidden)]
-    network = nn.Sequential(*layers)
+    sizes: Sequence[int], hidden: str, layer_norm: bool, init_scale: float, generator: torch.Generator,
+    kind: str = "mlp",
+) -> nn.Sequential:  # fmt: skip
+    """A network of that `architecture`; uniform ±1/√in, the last layer multiplied by init_scale."""
+    network = sequential(architecture(kind, sizes, layer_norm), hidden)
     uniform_fan_in_init(network, generator)
     with torch.no_grad():
-        for parameter in layers[-1].parameters():
+        for parameter in network[-1].parameters():
             parameter.mul_(init_scale)
     return network
 

@@ -11,6 +11,7 @@ import torch
 from robot_rl.errors import ConfigError
 from robot_rl.policies.guards import require_range
 from robot_rl.policies.networks import activation
+from robot_rl.policies.off_policy.architecture import NETWORKS
 from robot_rl.policies.off_policy.value_heads import VALUE_HEADS
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -43,10 +44,13 @@ class OffPolicyConfig:
         target, target_subset: minimum or average over this many heads, drawn anew in each update (0: all heads).
         actor_value: what the actor climbs: the first head, the minimum or the average of all.
         value_head: c51 (a distribution, projected), hl-gauss (an expectation as a smeared histogram) or scalar.
+            gaussian: mean and deviation, with the refinements of DSAC-T.
         atoms, v_min, v_max: support of the distribution, in units of scaled return.
         critic_group: what the critics see besides the action: `critic`, or `policy`, as where nothing else is known.
         reward_scale: rewards are multiplied by it; 0: such that the largest return seen fits the support.
         critic_layer_norm, actor_layer_norm: LayerNorm before each hidden activation.
+        critic_network, actor_network: mlp, simba (residual blocks, normalised before) or bro (blocks with two
+            LayerNorms); of the latter two each entry of `…_hidden` is a block, all of one width.
         init_scale: factor on the actor's last layer, so that training starts near zero action.
         normalise_obs: running normalisers for both observation groups.
         desynchronise: random ages for the first episodes (where the environment has `episode_step`).
@@ -54,6 +58,13 @@ class OffPolicyConfig:
         demo_share: of each batch, drawn from them (RLPD: half).
         demo_episodes: at most so many, the first successful ones; 0: all.
         demo_reward: recorded, or success: 1 at the end of an episode that succeeded, which ends it, else 0.
+        resets: after these numbers of updates all networks, optimisers and the temperature begin anew, and learn from
+            what the replay holds (Nikishin et al., The Primacy Bias, 2022; BRO).
+        reset_every: the same after every so many; 0: never.
+        dormant_ratio: log the shares of hidden units that hardly do anything, on one batch per iteration.
+        prioritised: draw transitions by their error: priority max(error, floor)^exponent.
+        priority_exponent, priority_floor: of that; the floor is in units of scaled return.
+        priority_correction: exponent of the importance weights that make up for it; 0: none.
         precision: of the networks in updates; auto: bfloat16 where the device computes in it, else float32.
         compile: compile the losses with torch.compile.
     """
@@ -90,6 +101,8 @@ class OffPolicyConfig:
     activation: str = "relu"
     critic_layer_norm: bool = False
     actor_layer_norm: bool = False
+    critic_network: str = "mlp"
+    actor_network: str = "mlp"
     init_scale: float = 0.01
     normalise_obs: bool = True
     desynchronise: bool = True
@@ -97,6 +110,13 @@ class OffPolicyConfig:
     demo_share: float = 0.5
     demo_episodes: int = 0
     demo_reward: str = "recorded"
+    resets: tuple[int, ...] = ()
+    reset_every: int = 0
+    dormant_ratio: bool = False
+    prioritised: bool = False
+    priority_exponent: float = 0.6
+    priority_floor: float = 0.01
+    priority_correction: float = 0.4
     precision: str = "auto"
     compile: bool = False
 
@@ -111,6 +131,7 @@ class OffPolicyConfig:
             "updates_per_step",
             "n_step",
             "demo_episodes",
+            "reset_every",
         ):
             require_range(name, getattr(self, name), 0, 10**9)
         for name in (
@@ -121,6 +142,8 @@ class OffPolicyConfig:
             "weight_decay",
             "learning_rate_end",
             "demo_share",
+            "priority_exponent",
+            "priority_correction",
         ):
             require_range(name, getattr(self, name), 0.0, 1.0)
         require_range("target_subset", self.target_subset, 0, self.heads)
@@ -128,6 +151,11 @@ class OffPolicyConfig:
         require_range("v_max", self.v_max, self.v_min + 1e-6, 1e6)
         for name in ("max_grad_norm", "reward_scale", "init_scale"):
             require_range(name, getattr(self, name), 0.0, 1e6)
+        require_range("priority_floor", self.priority_floor, 1e-8, 1e6)
+        for after in self.resets:
+            require_range("resets", after, 1, 10**9)
+        for name in ("critic_network", "actor_network"):
+            _require_choice(name, getattr(self, name), NETWORKS)
         _require_choice("target", self.target, TARGETS)
         _require_choice("actor_value", self.actor_value, ACTOR_VALUES)
         _require_choice("value_head", self.value_head, tuple(VALUE_HEADS))
@@ -135,6 +163,10 @@ class OffPolicyConfig:
         _require_choice("demo_reward", self.demo_reward, DEMO_REWARDS)
         _require_choice("precision", self.precision, PRECISIONS)
         activation(self.activation)
+
+    def resets_after(self, updates: int) -> bool:
+        """Whether everything learnt is forgotten after that many updates."""
+        return updates in self.resets or (self.reset_every > 0 and updates % self.reset_every == 0)
 
 
 DEVICE_SIZES: dict[str, dict[str, float | tuple[int, ...]]] = {

@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
 from robot_rl.policies.guards import require_finite
-from robot_rl.policies.networks import FlatAdamW, FlatParameters
+from robot_rl.policies.networks import FlatAdamW, FlatParameters, activation
 from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.config import ConfigT, for_device
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
+from robot_rl.policies.off_policy.dormant import activations_of, dormant_ratio
 from robot_rl.policies.off_policy.ensemble import CriticEnsemble
 from robot_rl.policies.off_policy.replay import Batch, RingReplay
 from robot_rl.policies.off_policy.reward_scale import RewardScale
-from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, ValueHead
+from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, Gaussian, ValueHead
 from robot_rl.policies.schedules import half_cosine
 from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv
@@ -54,10 +55,10 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.generator = torch.Generator(self.device).manual_seed(seed)
         initial = torch.Generator().manual_seed(seed)
         self.head: ValueHead = VALUE_HEADS[c.value_head](c.atoms, c.v_min, c.v_max, self.device)
-        sizes = (self._judged_width(), *c.critic_hidden, self.head.outputs)
+        if isinstance(self.head, Gaussian):
+            self.head.generator = self.generator
         self.actor = self._make_actor(initial).to(self.device)
-        self.q = CriticEnsemble(c.heads, sizes, c.activation, c.critic_layer_norm, initial).to(self.device)
-        self.q.biases[-1].data += self.head.initial_bias()
+        self.q = self._make_critics(initial)
         self.q_target = copy.deepcopy(self.q).requires_grad_(False)
         self.normalizers = {k: RunningNormalizer(dim).to(self.device) for k, dim in self.dims.items()}
         self.networks: dict[str, nn.Module] = {"actor": self.actor, "q": self.q, "q_target": self.q_target}
@@ -66,7 +67,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
             "actor": self._adamw("actor", c.actor_learning_rate),
             "q": self._adamw("q", c.critic_learning_rate),
         }
-        self.replay = RingReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device)
+        by_error = (c.priority_exponent, c.priority_floor, c.priority_correction) if c.prioritised else None
+        self.replay = RingReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device, by_error)
         bound = max(abs(c.v_min), abs(c.v_max))
         self.reward_scale = RewardScale(c.num_envs, c.gamma, bound, c.reward_scale, self.device)
         self.meter, self.step_log = EpisodeMeter(c.num_envs), StepLog()
@@ -77,6 +79,15 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.steps, self.updates = 0, 0
         self.updates_from = c.warmup_steps
         self.unchecked: list[tuple[str, Tensor]] = []
+        self.last_batch: Batch | None = None  # kept where dormant units are counted
+
+    def _make_critics(self, generator: torch.Generator) -> CriticEnsemble:
+        c = self.config
+        sizes = (self._judged_width(), *c.critic_hidden, self.head.outputs)
+        q = CriticEnsemble(c.heads, sizes, c.activation, c.critic_layer_norm, generator, c.critic_network)
+        q = q.to(self.device)
+        q.biases[-1].data += self.head.initial_bias()
+        return q
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -113,6 +124,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
             require_finite(f"parameters of {name}", self.flat[name].vector)
         metrics = {name: torch.stack(values).mean().item() for name, values in seen.items()}
         metrics["reward/scale"] = self.reward_scale.factor.item()
+        if self.last_batch is not None:
+            metrics |= self._dormancy(self.last_batch)
         return self.meter.metrics() | self.step_log.metrics() | metrics
 
     def _set_learning_rates(self) -> None:
@@ -184,7 +197,30 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.updates += 1
         if self.updates % c.policy_delay == 0:
             metrics |= self._update_actor(batch)
+        if c.dormant_ratio:
+            self.last_batch = batch
+        if c.resets_after(self.updates):
+            self._reset(torch.Generator().manual_seed(self.seed + 10**9 * self.updates))
         return metrics
+
+    @torch.no_grad()
+    def _reset(self, generator: torch.Generator) -> None:
+        """All networks as in the beginning, with other numbers, and optimisers that have seen nothing."""
+        fresh = {"actor": self._make_actor(generator).to(self.device), "q": self._make_critics(generator)}
+        for name, network in fresh.items():
+            self.flat[name].vector.copy_(FlatParameters(network).vector)
+        self.flat["q_target"].vector.copy_(self.flat["q"].vector)
+        self.head.forget()
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+
+    @torch.no_grad()
+    def _dormancy(self, batch: Batch) -> dict[str, float]:
+        seen: list[Tensor] = []
+        self.q(self._judged(self._critic_input(batch.obs), batch.action), seen=seen)
+        hidden = type(activation(self.config.activation))
+        acting = activations_of(self.actor, hidden, self._actor_input(batch.obs))
+        return {"dormant/critics": dormant_ratio(seen).item(), "dormant/actor": dormant_ratio(acting).item()}
 
     def _draw_batch(self) -> Batch:
         """A batch of what was experienced, and of what was demonstrated."""
@@ -200,15 +236,20 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         x = self._judged(self._critic_input(batch.obs), batch.action)
         following = self._actor_input(batch.next_obs), self._critic_input(batch.next_obs)
         reward = batch.reward * self.reward_scale.factor
-        loss, value = self.critic_loss(x, *following, reward, batch.discount, self._noise(), self._subset())
+        loss, value, error = self.critic_loss(
+            x, *following, reward, batch.discount, self._noise(), self._subset(), batch.weight
+        )
         self._descend("q", "loss/critic", loss)
         self.flat["q_target"].average_towards(self.flat["q"], self.config.polyak)
+        if batch.row is not None and error is not None and self.replay.priorities is not None:
+            self.replay.priorities.update(batch.row, error[: len(batch.row)])
         return {"loss/critic": loss.detach(), "value/mean": value}
 
     def _critic_loss(
         self, x: Tensor, policy_obs: Tensor, critic_obs: Tensor, reward: Tensor, discount: Tensor, noise: Tensor,
-        subset: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        subset: Tensor | None, weight: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+        """Loss, mean value, and (B,) the largest error of a head where samples have weights (B,)."""
         with self._autocast():
             with torch.no_grad():
                 action, bonus = self._next_action(policy_obs, noise)
@@ -217,8 +258,12 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
                 target = self.head.target(reward + discount * bonus, discount, following, self.config.target == "min")
             outputs = self.q(x)
         with torch.no_grad():
-            value = self.head.value(outputs).mean()
-        return self.head.loss(outputs, target), value
+            values = self.head.value(outputs)
+            mean = values.mean()
+            error = None if weight is None else (values - self.head.expected(target)).abs().amax(0)
+        if weight is None:
+            return self.head.loss(outputs, target), mean, None
+        return (weight * self.head.losses(outputs, target)).mean(), mean, error
 
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
         policy_obs, critic_obs = self._actor_input(batch.obs), self._critic_input(batch.obs)
@@ -281,6 +326,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "replay": self.replay.state_dict() if with_replay else None,
             "reward_scale": self.reward_scale.state_dict(),
+            "head": self.head.state_dict(),
             "meter": self.meter.state_dict(),
             "generator": self.generator.get_state(),
             "counts": [self.steps, self.updates, self.updates_from],
@@ -295,6 +341,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.reward_scale.load_state_dict(state["reward_scale"])
+        self.head.load_state_dict(state.get("head", {}))
         self.meter.load_state_dict(state["meter"])
         self.generator.set_state(state["generator"].cpu())
         self.steps, self.updates, self.updates_from = state["counts"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.policies.guards import require_finite
+from robot_rl.policies.off_policy.priorities import Priorities
 from robot_rl.protocols import Step
 
 RUNNING, TRUNCATED, TERMINATED = 0, 1, 2
@@ -26,6 +27,7 @@ class Batch:
         action: (B, a) of the first step.
         reward: (B,) Σ γ^k r_k over the window.
         discount: (B,) γ^steps, 0 where the window ended with a termination.
+        row, weight: of prioritised draws, where the first windows came from, and (B,) of all windows in the loss.
     """
 
     obs: dict[str, Tensor]
@@ -33,16 +35,20 @@ class Batch:
     reward: Tensor
     discount: Tensor
     next_obs: dict[str, Tensor]
+    row: Tensor | None = None
+    weight: Tensor | None = None
 
     def joined(self, other: Batch) -> Batch:
-        """Both, one behind the other."""
+        """Both, one behind the other; the other's windows weigh 1."""
 
         def both(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: torch.cat((a[name], b[name])) for name in a}
 
+        weight = None if self.weight is None else torch.cat((self.weight, torch.ones_like(other.reward)))
         return Batch(
             both(self.obs, other.obs), torch.cat((self.action, other.action)), torch.cat((self.reward, other.reward)),
             torch.cat((self.discount, other.discount)), both(self.next_obs, other.next_obs),
+            self.row, weight,
         )  # fmt: skip
 
 
@@ -58,11 +64,13 @@ class RingReplay:
         dims: size of each observation group.
         action_dim: size of an action.
         device: where everything lies.
+        prioritised: exponents of priority and correction, and the smallest error, see `Priorities`; None: all alike.
     """
 
     def __init__(
-        self, steps: int, num_envs: int, dims: Mapping[str, int], action_dim: int, device: torch.device
-    ) -> None:
+        self, steps: int, num_envs: int, dims: Mapping[str, int], action_dim: int, device: torch.device,
+        prioritised: tuple[float, float, float] | None = None,
+    ) -> None:  # fmt: skip
         if steps < 2:
             raise ConfigError(f"replay_steps = {steps} is too small; give at least 2 steps per environment")
         self.num_envs, self.slots, self.device = num_envs, steps + 1, device
@@ -77,6 +85,7 @@ class RingReplay:
         self.cuts_per_slot: deque[int] = deque()
         self.head = 0  # slot of the newest observation
         self.filled = 0  # slots with a transition that can be sampled
+        self.priorities = None if prioritised is None else Priorities(rows, *prioritised, device)
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
@@ -107,9 +116,16 @@ class RingReplay:
         else:
             self.filled += 1
         self.begin(step.obs)
+        if self.priorities is not None:
+            self.priorities.enter(rows, self._rows(self.head))
 
     def sample(self, count: int, n_step: int, gamma: float, generator: torch.Generator) -> Batch:
-        """Uniform over transitions, with replacement; windows of n_step steps."""
+        """Windows of n_step steps that begin at transitions drawn with replacement: all alike, or by priority."""
+        if self.priorities is not None:
+            row, weight = self.priorities.draw(count, generator)
+            oldest = (self.head - self.filled) * self.num_envs
+            batch = self.windows((row - oldest) % len(self.reward), n_step, gamma)
+            return replace(batch, row=row, weight=weight)
         draw = torch.randint(len(self), (count,), generator=generator, device=self.device)
         return self.windows(draw, n_step, gamma)
 
@@ -181,6 +197,7 @@ class RingReplay:
             "rows": len(self.reward),
             "position": [self.head, self.filled, self.first_cut, self.next_cut],
             "cuts_per_slot": list(self.cuts_per_slot),
+            "priorities": None if self.priorities is None else self.priorities.state_dict(used),
             "obs": {name: store[:used].clone() for name, store in self.obs.items()},
             "cut_obs": {name: store.clone() for name, store in self.cut_obs.items()},
             **{name: getattr(self, name)[:used].clone() for name in ("action", "reward", "ended", "cut_id")},
@@ -197,6 +214,8 @@ class RingReplay:
         self.head, self.filled, self.first_cut, self.next_cut = state["position"]
         self.cuts_per_slot = deque(state["cuts_per_slot"])
         self.cut_obs = {name: store.to(self.device, copy=True) for name, store in state["cut_obs"].items()}
+        if self.priorities is not None and state.get("priorities") is not None:
+            self.priorities.load_state_dict(state["priorities"])
         for name, store in self.obs.items():
             store[: len(state["obs"][name])] = state["obs"][name].to(self.device)
         for name in ("action", "reward", "ended", "cut_id"):

@@ -1,12 +1,14 @@
-"""What a critic's outputs mean: a categorical distribution (C51), a smeared histogram (HL-Gauss) or one number.
+"""What a critic's outputs mean: a categorical distribution (C51), a smeared histogram (HL-Gauss), a Gaussian, a number.
 
 All take outputs (K, B, atoms) of K critics. Sources: Bellemare et al., A Distributional Perspective on Reinforcement
-Learning (2017), algorithm 1; Farebrother et al., Stop Regressing (2024), section 3 (σ = 0.75 bin widths).
+Learning (2017), algorithm 1; Farebrother et al., Stop Regressing (2024), section 3 (σ = 0.75 bin widths); Duan et al.,
+Distributional Soft Actor-Critic with Three Refinements (2023).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -22,6 +24,10 @@ actions from the actor.
 """
 INITIAL_FLOOR = -6.0
 """Smallest initial logit relative to the largest: values that rise must not have to dig atoms out of nothing."""
+
+
+GAUSSIAN_RATE, GAUSSIAN_BIAS, GAUSSIAN_DELTA = 0.005, 0.1, 50.0
+"""Of DSAC-T: rate of the running deviation, what is added to variances and deviations, where losses become linear."""
 
 
 class ValueHead(Protocol):
@@ -48,8 +54,38 @@ class ValueHead(Protocol):
         """Sum over critics of the mean over samples: (K, B, atoms) against a target without gradient → scalar."""
         ...
 
+    def losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The same sample by sample, (B,)."""
+        ...
 
-class _Categorical:
+    def expected(self, target: Tensor) -> Tensor:
+        """The value (B,) of a target."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the head remembers."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+    def forget(self) -> None:
+        """Begin anew."""
+        ...
+
+
+class _Forgetful:
+    """A head without a state."""
+
+    def forget(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        del state
+
+
+class _Categorical(_Forgetful):
     """Logits over evenly spaced atoms from v_min to v_max."""
 
     def __init__(self, atoms: int, v_min: float, v_max: float, device: torch.device) -> None:
@@ -66,7 +102,13 @@ class _Categorical:
         return torch.softmax(outputs, -1) @ self.support
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return -(target * F.log_softmax(outputs, -1)).sum((0, 2)).mean()
+        return self.losses(outputs, target).mean()
+
+    def losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return -(target * F.log_softmax(outputs, -1)).sum((0, 2))
+
+    def expected(self, target: Tensor) -> Tensor:
+        return target @ self.support
 
 
 class C51(_Categorical):
@@ -111,7 +153,7 @@ class HlGauss(_Categorical):
         return mass / mass.sum(1, keepdim=True)
 
 
-class Scalar:
+class Scalar(_Forgetful):
     """One number, squared error."""
 
     outputs = 1
@@ -131,7 +173,87 @@ class Scalar:
         return (reward + discount * (values.amin(0) if pessimistic else values.mean(0)))[:, None]
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return (outputs - target).square().sum((0, 2)).mean()
+        return self.losses(outputs, target).mean()
+
+    def losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return (outputs - target).square().sum((0, 2))
+
+    def expected(self, target: Tensor) -> Tensor:
+        return target[:, 0]
 
 
-VALUE_HEADS: dict[str, type[C51] | type[HlGauss] | type[Scalar]] = {"c51": C51, "hl-gauss": HlGauss, "scalar": Scalar}
+class Gaussian:
+    """Mean and standard deviation of the return, with the three refinements of DSAC-T.
+
+    The mean regresses on the expected target; the target is that of the critic with the smaller mean; how far a sampled
+    return may pull at the deviation, and how much all gradients weigh, is relative to the mean deviation so far. Unlike
+    in the released program σ comes to be the standard deviation, not its 1/√2: Huber's loss has a factor of ½.
+
+    Attributes:
+        deviation: (K,) running average of each critic's σ; 0 before the first update.
+        generator: for sampled returns.
+    """
+
+    outputs = 2
+    generator: torch.Generator | None = None
+
+    def __init__(self, atoms: int, v_min: float, v_max: float, device: torch.device) -> None:
+        del atoms, v_min, v_max  # unbounded
+        self.device = device
+        self.deviation = torch.zeros(0, device=device)
+
+    def initial_bias(self) -> Tensor:
+        return torch.zeros(2, device=self.device)
+
+    def value(self, outputs: Tensor) -> Tensor:
+        return outputs[..., 0]
+
+    def target(self, reward: Tensor, discount: Tensor, following: Tensor, pessimistic: bool) -> Tensor:
+        """(B, 2): the expected return, and a sampled one for σ."""
+        mean, sigma = following[..., 0], F.softplus(following[..., 1])
+        if pessimistic:
+            chosen = mean.argmin(0, keepdim=True)
+            mean, sigma = mean.gather(0, chosen)[0], sigma.gather(0, chosen)[0]
+        else:
+            mean, sigma = mean.mean(0), sigma.mean(0)
+        noise = torch.randn(len(reward), generator=self.generator, device=self.device).clamp_(-3.0, 3.0)
+        return torch.stack((reward + discount * mean, reward + discount * (mean + sigma * noise)), 1)
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return self.losses(outputs, target).mean()
+
+    def losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        q, sigma = outputs[..., 0], F.softplus(outputs[..., 1])
+        value, sampled = target[:, 0], target[:, 1]
+        constant = sigma.detach()
+        with torch.no_grad():
+            self._follow(constant.mean(1))
+            b = self.deviation[:, None]
+            weight = (b.square() / (constant.square() + GAUSSIAN_BIAS)).clamp(0.1, 10.0)
+            bounded = q + torch.minimum(torch.maximum(sampled - q, -3.0 * b), 3.0 * b)
+            surplus = (constant.square() - 2.0 * _huber(q, bounded)) / (constant + GAUSSIAN_BIAS)
+        return (weight * (_huber(q, value) + sigma * surplus)).sum(0)
+
+    def _follow(self, deviation: Tensor) -> None:
+        self.deviation = torch.lerp(self.deviation, deviation, GAUSSIAN_RATE) if len(self.deviation) else deviation
+
+    def expected(self, target: Tensor) -> Tensor:
+        return target[:, 0]
+
+    def forget(self) -> None:
+        self.deviation = torch.zeros(0, device=self.device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"deviation": self.deviation.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.deviation = state["deviation"].to(self.device)
+
+
+def _huber(a: Tensor, b: Tensor) -> Tensor:
+    return F.huber_loss(a, b.expand_as(a), reduction="none", delta=GAUSSIAN_DELTA)
+
+
+VALUE_HEADS: dict[str, type[C51] | type[HlGauss] | type[Scalar] | type[Gaussian]] = {
+    "c51": C51, "hl-gauss": HlGauss, "scalar": Scalar, "gaussian": Gaussian,
+}  # fmt: skip

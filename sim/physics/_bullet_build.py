@@ -8,26 +8,29 @@ frames are MuJoCo's, so masses, inertias and joint positions are those of the mo
 
 from __future__ import annotations
 
-import itertools
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from robot_rl.errors import ConfigError
+from robot_rl.sim.physics._bullet_surfaces import (
+    Shape,
+    Surface,
+    collides,
+    geoms_of,
+    is_free,
+    may_touch,
+    moves,
+    surfaces,
+)
 
 _GEOM, _JOINT = mujoco.mjtGeom, mujoco.mjtJoint
 _FIRM = 1e9  # N m that a gear between joint and rotor may transmit
-_SLIPPERY = 1e-6  # friction below counts as this much
-_WEIGHTS = (1.0, 1e-2, 1e-4)  # of pairs with a free body, with something immovable, of a robot's links with each other
+_HARD = 1e-15  # m/N, of a shape that leaves the softness to those it touches
 _SHAPES = (_GEOM.mjGEOM_PLANE, _GEOM.mjGEOM_SPHERE, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_BOX)
-
-
-Frictions = dict[tuple[int, int], float]
-"""By (body, −1) for a moving body, by (0, geom) for an immovable geom."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +88,40 @@ def build(client: Any, model: mujoco.MjModel, data: mujoco.MjData) -> tuple[list
     """
     client.setGravity(*model.opt.gravity)
     client.setPhysicsEngineParameter(
-        fixedTimeStep=float(model.opt.timestep), numSolverIterations=200, numSubSteps=0, solverResidualThreshold=0.0,
+        fixedTimeStep=float(model.opt.timestep), numSolverIterations=400, numSubSteps=0, solverResidualThreshold=0.0,
         deterministicOverlappingPairs=1, enableConeFriction=1, restitutionVelocityThreshold=10.0,
     )  # fmt: skip
-    friction = _frictions(model)
-    members = [(-1, geom, body) for geom, body in _statics(client, model, data, friction)]
+    skins = surfaces(model)
+    members = [(-1, geom, body) for geom, body in _statics(client, model, data, skins)]
     links: list[Link] = []
     for body in range(1, model.nbody):
         if model.body_weldid[body] != 0 and model.body_weldid[model.body_parentid[body]] == 0:
             links += _tree(client, model, data, body)
     for link in links:
-        _dynamics(client, model, link, friction.get((link.body, -1), 1.0))
+        _dynamics(client, model, link, skins.get((link.body, -1), Surface()))
     _collisions(client, model, links, members)
     return links, [_rotor(client, model, link) for link in links if _has_rotor(model, link)]
 
 
-def _statics(client: Any, model: mujoco.MjModel, data: mujoco.MjData, friction: Frictions) -> list[tuple[int, int]]:
+def _statics(
+    client: Any, model: mujoco.MjModel, data: mujoco.MjData, skins: Mapping[Shape, Surface]
+) -> list[tuple[int, int]]:
     """(geom, unique) of every immovable colliding geom."""
     made: list[tuple[int, int]] = []
     for geom in range(model.ngeom):
-        if not _moves(model, geom) and _collides(model, geom):
+        if not moves(model, geom) and collides(model, geom):
             quat = np.zeros(4)
             mujoco.mju_mat2Quat(quat, data.geom_xmat[geom])
             shape = client.createCollisionShape(**_shape(client, model, geom))
             unique = client.createMultiBody(0.0, shape, -1, data.geom_xpos[geom].tolist(), _xyzw(quat))
-            client.changeDynamics(unique, -1, lateralFriction=friction[(0, geom)], restitution=0.0)
+            client.changeDynamics(unique, -1, **_material(skins[(0, geom)]))
             made.append((geom, unique))
     return made
 
 
 def _tree(client: Any, model: mujoco.MjModel, data: mujoco.MjData, root: int) -> list[Link]:
     bodies = [b for b in range(root, model.nbody) if _below(model, b, root)]
-    free = _is_free(model, root)
+    free = is_free(model, root)
     parent = int(model.body_parentid[root])
     base: dict[str, Any] = {
         "baseMass": 0.0, "basePosition": data.xpos[parent].tolist(), "baseOrientation": _xyzw(data.xquat[parent]),
@@ -166,11 +171,10 @@ def _place(model: mujoco.MjModel, body: int, base: int) -> list[float]:
     return (model.body_pos[body] + rotated - shift).tolist()
 
 
-def _dynamics(client: Any, model: mujoco.MjModel, link: Link, friction: float) -> None:
+def _dynamics(client: Any, model: mujoco.MjModel, link: Link, skin: Surface) -> None:
     client.changeDynamics(
         link.unique, link.index, mass=float(model.body_mass[link.body]),
-        localInertiaDiagonal=model.body_inertia[link.body].tolist(), lateralFriction=friction,
-        rollingFriction=0.0, spinningFriction=0.0, restitution=0.0, jointDamping=0.0,
+        localInertiaDiagonal=model.body_inertia[link.body].tolist(), jointDamping=0.0, **_material(skin),
     )  # fmt: skip
     if link.index < 0 or link.joint < 0:
         return
@@ -180,6 +184,13 @@ def _dynamics(client: Any, model: mujoco.MjModel, link: Link, friction: float) -
         client.changeDynamics(link.unique, link.index, jointLowerLimit=low, jointUpperLimit=high)
     # Switches Bullet's default motor off.
     client.setJointMotorControl2(link.unique, link.index, client.VELOCITY_CONTROL, targetVelocity=0.0, force=0.0)
+
+
+def _material(skin: Surface) -> dict[str, float]:
+    return {
+        "lateralFriction": skin.friction, "spinningFriction": skin.spinning, "rollingFriction": skin.rolling,
+        "contactStiffness": 1.0 / max(skin.compliance, _HARD), "contactDamping": skin.damping, "restitution": 0.0,
+    }  # fmt: skip
 
 
 def _has_rotor(model: mujoco.MjModel, link: Link) -> bool:
@@ -212,10 +223,10 @@ def _collisions(client: Any, model: mujoco.MjModel, links: list[Link], statics: 
     """MuJoCo's rules for which shapes may touch, pair by pair."""
     for i, a in enumerate(links):
         for b in links[:i]:
-            allowed = _may_touch(model, _geoms(model, a.body), _geoms(model, b.body)) and not _related(model, a, b)
+            allowed = may_touch(model, geoms_of(model, a.body), geoms_of(model, b.body)) and not _related(model, a, b)
             client.setCollisionFilterPair(a.unique, b.unique, a.index, b.index, int(allowed))
         for _, geom, unique in statics:
-            allowed = _may_touch(model, _geoms(model, a.body), [geom])
+            allowed = may_touch(model, geoms_of(model, a.body), [geom])
             client.setCollisionFilterPair(a.unique, unique, a.index, -1, int(allowed))
 
 
@@ -227,59 +238,9 @@ def _related(model: mujoco.MjModel, a: Link, b: Link) -> bool:
     return first == second or parents[0] == second or parents[1] == first or excluded
 
 
-def _may_touch(model: mujoco.MjModel, first: list[int], second: list[int]) -> bool:
-    kind, partner = model.geom_contype, model.geom_conaffinity
-    return any(kind[g] & partner[h] or kind[h] & partner[g] for g in first for h in second)
-
-
-def _frictions(model: mujoco.MjModel) -> Frictions:
-    """Bullet's coefficient of every colliding shape.
-
-    MuJoCo takes the larger of two coefficients, or that of the geom with priority; Bullet multiplies two. The products
-    that come closest in proportion are a least-squares problem in logarithms, in which what touches a free body counts
-    most, then what touches the ground: a fingertip must hold the cube as in MuJoCo, rather than another fingertip.
-    """
-    moving = {
-        (b, -1): [g for g in _geoms(model, b) if _collides(model, g)]
-        for b in range(model.nbody)
-        if model.body_weldid[b]
-    }
-    static = {(0, g): [g] for g in range(model.ngeom) if not _moves(model, g) and _collides(model, g)}
-    shapes = {key: geoms for key, geoms in (moving | static).items() if geoms}
-    pairs, wanted, weights = list[NDArray[np.float64]](), list[float](), list[float]()
-    for (i, a), (j, b) in itertools.combinations(enumerate(shapes), 2):
-        if (a[1] < 0 or b[1] < 0) and _may_touch(model, shapes[a], shapes[b]):
-            pairs.append(np.isin(np.arange(len(shapes)), (i, j)).astype(float))
-            wanted.append(math.log(max(_pair_friction(model, shapes[a], shapes[b]), _SLIPPERY)))
-            free, fixed = any(_is_free(model, body) for body, _ in (a, b)), a[1] >= 0 or b[1] >= 0
-            weights.append(_WEIGHTS[0 if free else 1 if fixed else 2])
-    if not pairs:
-        return dict.fromkeys(shapes, 1.0)
-    weight = np.array(weights)
-    solved = np.linalg.lstsq(np.array(pairs) * weight[:, None], np.array(wanted) * weight, rcond=None)[0]
-    return {shape: math.exp(x) for shape, x in zip(shapes, solved, strict=True)}
-
-
-def _moves(model: mujoco.MjModel, geom: int) -> bool:
-    return bool(model.body_weldid[model.geom_bodyid[geom]])
-
-
-def _is_free(model: mujoco.MjModel, body: int) -> bool:
-    joint = _joint(model, body)
-    return joint >= 0 and model.jnt_type[joint] == _JOINT.mjJNT_FREE
-
-
-def _pair_friction(model: mujoco.MjModel, first: list[int], second: list[int]) -> float:
-    """MuJoCo's sliding friction between two shapes; a shape of several geoms counts with its roughest."""
-    (p, mu), (q, nu) = (
-        max((int(model.geom_priority[g]), float(model.geom_friction[g, 0])) for g in geoms) for geoms in (first, second)
-    )
-    return max(mu, nu) if p == q else mu if p > q else nu
-
-
 def _compound(client: Any, model: mujoco.MjModel, body: int, anchor: np.ndarray) -> int:
-    shapes = [_shape(client, model, g) for g in _geoms(model, body) if _collides(model, g)]
-    geoms = [g for g in _geoms(model, body) if _collides(model, g)]
+    shapes = [_shape(client, model, g) for g in geoms_of(model, body) if collides(model, g)]
+    geoms = [g for g in geoms_of(model, body) if collides(model, g)]
     if not shapes:
         return -1
     return client.createCollisionShapeArray(
@@ -324,15 +285,6 @@ def _joint(model: mujoco.MjModel, body: int) -> int:
 
 def _anchor(model: mujoco.MjModel, body: int) -> np.ndarray:
     return model.jnt_pos[_joint(model, body)] if _joint(model, body) >= 0 else np.zeros(3)
-
-
-def _geoms(model: mujoco.MjModel, body: int) -> list[int]:
-    first = int(model.body_geomadr[body])
-    return list(range(first, first + int(model.body_geomnum[body]))) if first >= 0 else []
-
-
-def _collides(model: mujoco.MjModel, geom: int) -> bool:
-    return bool(model.geom_contype[geom] or model.geom_conaffinity[geom])
 
 
 def _xyzw(quat: np.ndarray) -> list[float]:

@@ -6,9 +6,10 @@ damping, so each is geared to a rotor of that inertia, on which dry friction act
 Bullet's motion and contact forces. Simulations run one after another in a Python loop, about a thousand steps a second
 in all: for tests, not for training.
 
-What differs from MuJoCo on purpose: contacts are rigid (no `solref`), friction is the product of two coefficients and
-does not resist spinning or rolling, and shapes of one body share one coefficient. Resuming from `state_dict` is exact
-in the air only: Bullet's contact cache cannot be written.
+Contacts have MuJoCo's stiffness, damping and friction (see `_bullet_surfaces`). What differs: their stiffness does not
+grow with depth, Bullet combines coefficients of single shapes where MuJoCo has one for each pair, shapes of one body
+share theirs, and friction against sliding, spinning and rolling neither creeps nor shares one cone. Resuming from
+`state_dict` is exact in the air only: Bullet's contact cache cannot be written.
 """
 # pyright: reportAttributeAccessIssue=false
 

@@ -104,6 +104,14 @@ def test_off_policy_learning_and_stable_baselines(tmp_path: Path) -> None:
     assert train(tmp_path / "sb3", "sb3:PPO", "total_steps=128", arguments) == 0
 
 
+@pytest.mark.parametrize("network", ["simba", "bro"])
+def test_actors_of_residual_blocks_are_exported_and_verified(tmp_path: Path, network: str) -> None:
+    blocks = [f"{part}_{what}" for part in ("actor", "critic") for what in (f"network={network}", "hidden=[16,16]")]
+    assert train(tmp_path / "sac", "sac", "total_steps=400", "warmup_steps=100", "batch_size=16", *blocks) == 0
+    assert run("export", tmp_path / "sac", "-o", tmp_path / "sac.onnx") == 0
+    assert run("verify", tmp_path / "sac.onnx") == 0
+
+
 def test_tasks_that_say_nothing_of_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent, options = "gym:foreign_envs:walk?kind=Falls", ["expert=foreign_envs:expert", "episode_steps=10"]
     path = tmp_path / "demos.rrl"

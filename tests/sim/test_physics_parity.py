@@ -1,7 +1,7 @@
 """PyBullet against MuJoCo, and Go1 on both. (MuJoCo against a plain loop stands with it, Warp with Warp: one process.)
 
-In the air the two engines solve the same equations and agree to rounding. In contact they do not: MuJoCo's contacts
-are soft and creep, Bullet's are rigid.
+In the air the two engines solve the same equations and agree to rounding. In contact nearly: Bullet's are as soft as
+MuJoCo's are midway, their stiffness does not grow with depth, and its friction does not creep.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ def test_fingers_follow_their_targets_alike() -> None:
         torch.testing.assert_close(pair[0].qpos, pair[1].qpos, atol=0.01, rtol=0.0)
 
 
-@pytest.mark.parametrize(("armature", "softly"), [(0.5, 0.31), (2.0, 0.49)])
-def test_a_geared_finger_hits_with_the_inertia_of_its_rotor(armature: float, softly: float) -> None:
-    """20 g with a rotor of `armature` kg behind meet half a kilogram at 0.5 m/s. Measured in Bullet: 0.26 and 0.41 m/s,
-    which is without rebound; MuJoCo's contact of 20 ms rebounds somewhat. Without its rotor the finger would give 0.02.
+@pytest.mark.parametrize("armature", [0.5, 2.0])
+def test_a_geared_finger_hits_with_the_inertia_of_its_rotor(armature: float) -> None:
+    """20 g with a rotor of `armature` kg behind meet half a kilogram at 0.5 m/s. Measured: it leaves at 0.304 and
+    0.489 m/s in MuJoCo, 0.300 and 0.485 in Bullet. Without its rotor the finger would give 0.02, a rigid contact 0.26
+    and 0.40, which is without rebound.
     """
     model = mujoco.MjModel.from_xml_string(
         f"""<mujoco><option timestep="0.005" integrator="implicitfast"/><worldbody>
@@ -78,9 +79,7 @@ def test_a_geared_finger_hits_with_the_inertia_of_its_rotor(armature: float, sof
     for _ in range(40):
         for p in pair:
             p.step(torch.zeros(1, 0))
-    together = 0.5 * (armature + 0.02) / (armature + 0.52)
-    assert pair[1].qvel[0, :2].tolist() == pytest.approx([together, together], rel=0.05)
-    assert float(pair[0].qvel[0, 1]) == pytest.approx(softly, rel=0.1)
+    assert float(pair[1].qvel[0, 1]) == pytest.approx(float(pair[0].qvel[0, 1]), rel=0.05)
 
 
 @pytest.mark.parametrize("armature", [0.0, 0.1])
@@ -94,6 +93,74 @@ def test_dry_friction_of_joints_stops_them_alike(armature: float, friction: floa
         for p in pair:
             p.step(torch.tensor([[0.5 if i < 250 else -0.5, 0.3]]))
         torch.testing.assert_close(pair[0].qpos, pair[1].qpos, atol=0.01 if armature else 0.04, rtol=0.0)
+
+
+@pytest.mark.parametrize("floor", ["", 'solref="0.05 1"', 'solref="-2000 -100"'])
+def test_balls_sink_into_the_floor_alike(floor: str) -> None:
+    """20 g to 20 kg, in mm. Measured with Bullet's constant impedance: 0.81, 1.25 and 0.85 of MuJoCo's depth."""
+    ball = '<body pos="{} 0 0.1"><freejoint/><geom size="0.1" mass="{}" conaffinity="0"/></body>'
+    balls = "".join(ball.format(x, mass) for x, mass in enumerate((0.02, 1.0, 20.0)))
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><worldbody><geom type="plane" size="0 0 1" {floor}/>{balls}</worldbody></mujoco>'
+    )
+    pair = both(model, torch.tensor(model.qpos0[None], dtype=torch.float32), torch.zeros(1, model.nv))
+    for p in pair:
+        for _ in range(600):
+            p.step(torch.zeros(1, 0))
+    softly, firmly = (1e3 * (0.1 - p.qpos[0, 2::7]) for p in pair)
+    assert float(softly.min()) > 0.3
+    assert torch.all((firmly > 0.75 * softly) & (firmly < 1.35 * softly)), (softly, firmly)
+
+
+HELD = """
+<mujoco>
+  <option timestep="0.005" integrator="implicitfast" cone="elliptic" impratio="10" gravity="0 0 0"/>
+  <default><geom condim="{dims}" friction="1 0.002 0.0001"/></default>
+  <worldbody>
+    <body pos="0 -0.08 1"><joint name="a" type="slide" axis="0 1 0" damping="5"/>
+      <geom type="box" size="0.02 0.02 0.02" mass="0.1"/></body>
+    <body pos="0 0.08 1"><joint name="b" type="slide" axis="0 -1 0" damping="5"/>
+      <geom type="box" size="0.02 0.02 0.02" mass="0.1"/></body>
+    <body name="ball" pos="0 0 1"><freejoint/><geom size="0.059" mass="0.2"/></body>
+  </worldbody>
+  <actuator><motor joint="a"/><motor joint="b"/></actuator>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize(("dims", "torque", "turns"), [(3, 0.02, True), (4, 0.02, False), (4, 0.06, True)])
+def test_two_fingers_hold_a_ball_against_a_torque_alike(dims: int, torque: float, turns: bool) -> None:
+    """10 N and 2 mm of torsional friction at each finger hold 0.04 N m. MuJoCo's soft friction creeps, at 1.9 rad/s."""
+    model = mujoco.MjModel.from_xml_string(HELD.format(dims=dims))
+    pair = both(model, torch.tensor(model.qpos0[None], dtype=torch.float32), torch.zeros(1, model.nv))
+    spun: list[float] = []
+    for p in pair:
+        for i in range(200):
+            if i == 100:
+                p.apply(int(model.body("ball").id), torch.zeros(1, 3), torch.tensor([[0.0, torque, 0.0]]))
+            p.step(torch.full((1, 2), 10.0))
+        spun.append(float(p.qvel[0, -2]))
+    assert spun[1] == (pytest.approx(spun[0], rel=0.05) if turns else pytest.approx(0.0, abs=2.0))
+    assert turns == (min(spun) > 20.0)
+
+
+@pytest.mark.parametrize(("dof", "speed"), [(4, 20.0), (5, 20.0)])
+def test_a_ball_rolls_and_spins_to_rest_alike(dof: int, speed: float) -> None:
+    """With 5 mm of friction against spinning and 2 mm against rolling. Measured after 0.2 s: 0.2 rad/s apart."""
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><option cone="elliptic"/><worldbody>
+        <geom type="plane" size="0 0 1" condim="6" friction="1 0.005 0.002"/>
+        <body pos="0 0 0.05"><freejoint/><geom size="0.05" mass="0.2"/></body></worldbody></mujoco>"""
+    )
+    qvel = torch.zeros(1, 6)
+    qvel[0, 0], qvel[0, dof] = (0.05 * speed if dof == 4 else 0.0), speed
+    pair = both(model, torch.tensor(model.qpos0[None], dtype=torch.float32), qvel)
+    for p in pair:
+        for _ in range(100):
+            p.step(torch.zeros(1, 0))
+    slowed = [speed - float(p.qvel[0, dof]) for p in pair]
+    assert slowed[0] > 1.0
+    assert slowed[1] == pytest.approx(slowed[0], rel=0.05)
 
 
 def test_a_box_falls_and_lies_still() -> None:
