@@ -26,17 +26,15 @@ from robot_rl.policies.off_policy.config import OffPolicyConfig
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
 from robot_rl.policies.off_policy.learner import OffPolicyLearner
 from robot_rl.policies.off_policy.replay import Batch
-from robot_rl.policies.residual.actor import ResidualActor, limited
+from robot_rl.policies.residual.actor import ResidualActor, demonstrated, limited
 from robot_rl.policies.residual.base import FrozenBase, label
 from robot_rl.policies.residual.base_env import BASE, BaseActionEnv
 from robot_rl.protocols import BatchedEnv
 
-SMALLEST_REACH = 0.05
-"""Of the action range: the half-width that an action gets at least, which the demonstrations hold (nearly) constant."""
 CALMEST = 0.05
 """Share of the noise in the calmest episodes; the boldest have all of it."""
 MOST_CHANGE = 3.0
-"""Demonstrations may be farther from the base than a correction can lead: critics see differences up to so many bounds."""
+"""Bounds, up to which critics see differences to the base: demonstrations may be farther from it than corrections."""
 
 
 @dataclass(frozen=True)
@@ -48,36 +46,34 @@ class ResFitConfig(OffPolicyConfig):
         scale: the correction's bound, as a share of half the range of each action in the demonstrations: how far the
             refined policy may ever be from its base.
         exploration: standard deviation of the noise on executed actions, in the same unit; each episode has a share of
-            it, between none and all: calm episodes succeed, bold ones show what corrections do.
+            it, between `CALMEST` and all: calm episodes succeed, bold ones show what corrections do.
         warmup_noise: ±, in the same unit and with the same shares, of the first `warmup_steps`; held for `warmup_hold`
             steps at a time. Where it is much smaller than `scale`, critics guess what corrections are worth.
-        warmup_share: of the time that there is this noise. Large noise all the time would end every success; large
-            noise now and then shows what a correction does while the base still succeeds.
         critic_updates: updates of the critics alone after these.
         correction_cost: weight of the mean squared correction (in units of its bound) in the actor's loss.
         progressive_steps: environment steps over which the share of steps that are corrected at all rises from 0 to 1;
             0: all from the beginning.
-        target_noise, target_noise_clip: standard deviation and bound of the noise on the action in the target.
+        target_noise, target_noise_clip: standard deviation and bound of the noise on the action in the target, in the
+            same unit. Values are those of a policy that shakes so much: it must be small beside what the task needs.
     """
 
     base: str = ""
-    scale: float = 0.15
+    scale: float = 0.25
     exploration: float = 0.05
-    warmup_noise: float = 0.1
+    warmup_noise: float = 0.25
     warmup_hold: int = 4
-    warmup_share: float = 1.0
     critic_updates: int = 8_000
-    correction_cost: float = 0.01
+    correction_cost: float = 0.003
     progressive_steps: int = 0
-    target_noise: float = 0.1
-    target_noise_clip: float = 0.3
+    target_noise: float = 0.01
+    target_noise_clip: float = 0.03
     num_envs: int = 4
     total_steps: int = 60_000
     steps_per_iteration: int = 50
     replay_steps: int = 50_000
     warmup_steps: int = 16_000
-    batch_size: int = 256
-    updates_per_step: int = 4
+    batch_size: int = 128
+    updates_per_step: int = 8
     n_step: int = 3
     polyak: float = 0.005
     actor_learning_rate: float = 1e-5
@@ -88,9 +84,11 @@ class ResFitConfig(OffPolicyConfig):
     heads: int = 5
     target: str = "min"
     target_subset: int = 2
-    actor_value: str = "mean"
+    actor_value: str = "min"
     value_head: str = "scalar"
     critic_group: str = "policy"
+    demo_share: float = 0.25
+    learning_rate_end: float = 0.1
     reward_scale: float = 1.0
     actor_hidden: tuple[int, ...] = (128, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
@@ -104,7 +102,6 @@ class ResFitConfig(OffPolicyConfig):
         super().__post_init__()
         for name in ("scale", "exploration", "warmup_noise", "target_noise", "target_noise_clip"):
             require_range(name, getattr(self, name), 0.0, 2.0)
-        require_range("warmup_share", self.warmup_share, 0.0, 1.0)
         require_range("correction_cost", self.correction_cost, 0.0, 1e6)
         require_range("warmup_hold", self.warmup_hold, 1, 10**6)
         for name in ("critic_updates", "progressive_steps"):
@@ -150,8 +147,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         episodes = label(read_demos(c, own, self.action_dim, signals), self.base.proposer(env, 1), signals)
         self.demos = demo_replay(episodes, self.dims, self.device)
         if self.steps == 0:
-            low, high = self.demos.action[: len(self.demos)].aminmax(dim=0)
-            self.middle, self.reach = 0.5 * (low + high).cpu(), (0.5 * (high - low)).clamp(SMALLEST_REACH, 1.0).cpu()
+            self.middle, self.reach = demonstrated(self.demos.action[: len(self.demos)])
 
     def step(self, env: BatchedEnv) -> dict[str, float]:
         if self.world.proposer is None:
@@ -215,9 +211,8 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         c, shape = self.config, (len(obs), self.action_dim)
         if self.steps < self.updates_from:
             if (self.steps // c.num_envs) % c.warmup_hold == 0:
-                draw = torch.rand((len(obs), self.action_dim + 1), generator=self.generator, device=self.device)
-                noise = c.warmup_noise * (2.0 * draw[:, 1:] - 1.0)
-                self.held = torch.where(draw[:, :1] < c.warmup_share, noise, torch.zeros_like(noise))
+                draw = torch.rand(shape, generator=self.generator, device=self.device)
+                self.held = c.warmup_noise * (2.0 * draw - 1.0)
             return self._combined(obs, torch.zeros_like(self.held), self.boldness * self.held)
         noise = c.exploration * self.boldness * torch.randn(shape, generator=self.generator, device=self.device)
         refined = self._combined(obs, self._correction(obs), noise)
