@@ -8,6 +8,7 @@ before the actor moves. Yuan et al., Policy Decorator (2024), for `progressive_s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +18,23 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
 from robot_rl.policies.algorithm import AlgorithmSpec
+from robot_rl.policies.algorithms.bc import SMALLEST_VARIANCE
 from robot_rl.policies.guards import require_range
+from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.actors import actor_network
 from robot_rl.policies.off_policy.config import OffPolicyConfig
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
 from robot_rl.policies.off_policy.learner import OffPolicyLearner
 from robot_rl.policies.off_policy.replay import Batch
-from robot_rl.policies.residual.actor import ResidualActor, limited
+from robot_rl.policies.residual.actor import ResidualActor, demonstrated, limited
 from robot_rl.policies.residual.base import FrozenBase, label
 from robot_rl.policies.residual.base_env import BASE, BaseActionEnv
 from robot_rl.protocols import BatchedEnv
 
-SMALLEST_REACH = 0.05
-"""Of the action range: the half-width that an action gets at least, which the demonstrations hold (nearly) constant."""
+CALMEST = 0.05
+"""Share of the noise in the calmest episodes; the boldest have all of it."""
+MOST_CHANGE = 3.0
+"""Bounds, up to which critics see differences to the base: demonstrations may be farther from it than corrections."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +46,34 @@ class ResFitConfig(OffPolicyConfig):
         scale: the correction's bound, as a share of half the range of each action in the demonstrations: how far the
             refined policy may ever be from its base.
         exploration: standard deviation of the noise on executed actions, in the same unit; each episode has a share of
-            it, between none and all: calm episodes succeed, bold ones show what corrections do.
+            it, between `CALMEST` and all: calm episodes succeed, bold ones show what corrections do.
         warmup_noise: ±, in the same unit and with the same shares, of the first `warmup_steps`; held for `warmup_hold`
             steps at a time. Where it is much smaller than `scale`, critics guess what corrections are worth.
         critic_updates: updates of the critics alone after these.
         correction_cost: weight of the mean squared correction (in units of its bound) in the actor's loss.
         progressive_steps: environment steps over which the share of steps that are corrected at all rises from 0 to 1;
             0: all from the beginning.
-        target_noise, target_noise_clip: standard deviation and bound of the noise on the action in the target.
+        target_noise, target_noise_clip: standard deviation and bound of the noise on the action in the target, in the
+            same unit. Values are those of a policy that shakes so much: it must be small beside what the task needs.
     """
 
     base: str = ""
-    scale: float = 0.15
+    scale: float = 0.25
     exploration: float = 0.05
-    warmup_noise: float = 0.1
+    warmup_noise: float = 0.25
     warmup_hold: int = 4
     critic_updates: int = 8_000
-    correction_cost: float = 0.01
+    correction_cost: float = 0.003
     progressive_steps: int = 0
-    target_noise: float = 0.1
-    target_noise_clip: float = 0.3
+    target_noise: float = 0.01
+    target_noise_clip: float = 0.03
     num_envs: int = 4
     total_steps: int = 60_000
     steps_per_iteration: int = 50
     replay_steps: int = 50_000
     warmup_steps: int = 16_000
-    batch_size: int = 256
-    updates_per_step: int = 4
+    batch_size: int = 128
+    updates_per_step: int = 8
     n_step: int = 3
     polyak: float = 0.005
     actor_learning_rate: float = 1e-5
@@ -78,8 +84,11 @@ class ResFitConfig(OffPolicyConfig):
     heads: int = 5
     target: str = "min"
     target_subset: int = 2
-    actor_value: str = "mean"
+    actor_value: str = "min"
     value_head: str = "scalar"
+    critic_group: str = "policy"
+    demo_share: float = 0.25
+    learning_rate_end: float = 0.1
     reward_scale: float = 1.0
     actor_hidden: tuple[int, ...] = (128, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
@@ -114,11 +123,13 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
     def __init__(self, env: BatchedEnv, config: ResFitConfig, seed: int) -> None:
         self.world = BaseActionEnv(env)
         super().__init__(self.world, config, seed)
+        for name, size in self.dims.items():
+            self.normalizers[name] = RunningNormalizer(size, eps=SMALLEST_VARIANCE).to(self.device)
         self.base: FrozenBase | None = None
         self.remembered: Mapping[str, Any] | None = None
         self.middle, self.reach = torch.zeros(env.action_dim), torch.ones(env.action_dim)
         self.held = torch.zeros(env.num_envs, env.action_dim, device=self.device)
-        self.boldness = torch.rand(env.num_envs, 1, generator=self.generator, device=self.device)
+        self.boldness = self._draw_boldness(env.num_envs)
         self.corrected = torch.ones(env.num_envs, 1, dtype=torch.bool, device=self.device)
 
     # The base, and what was demonstrated.
@@ -136,8 +147,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         episodes = label(read_demos(c, own, self.action_dim, signals), self.base.proposer(env, 1), signals)
         self.demos = demo_replay(episodes, self.dims, self.device)
         if self.steps == 0:
-            low, high = self.demos.action[: len(self.demos)].aminmax(dim=0)
-            self.middle, self.reach = 0.5 * (low + high).cpu(), (0.5 * (high - low)).clamp(SMALLEST_REACH, 1.0).cpu()
+            self.middle, self.reach = demonstrated(self.demos.action[: len(self.demos)])
 
     def step(self, env: BatchedEnv) -> dict[str, float]:
         if self.world.proposer is None:
@@ -172,6 +182,21 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         """The normalised observation, and the base's action as it is."""
         return torch.cat((self._normalised("policy", obs["policy"]), obs[BASE]), 1)
 
+    def _critic_input(self, obs: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat((super()._critic_input(obs), obs[BASE]), 1)
+
+    def _judged(self, critic_obs: Tensor, action: Tensor) -> Tensor:
+        """State, action, and how far that is from the base's in units of the bound.
+
+        Where precision counts, corrections are hundredths of an action's range. Critics that only see the sum are all
+        but blind to them.
+        """
+        change = (action - critic_obs[:, -self.action_dim :]) / (self.config.scale * self.reach.to(self.device))
+        return torch.cat((critic_obs[:, : -self.action_dim], action, change.clamp(-MOST_CHANGE, MOST_CHANGE)), 1)
+
+    def _judged_width(self) -> int:
+        return super()._judged_width() + self.action_dim
+
     def _correction(self, obs: Tensor) -> Tensor:
         """(B, A) in [−1, 1], in units of the bound."""
         return torch.tanh(self.actor(obs).float())
@@ -195,12 +220,17 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
 
     def _episodes_ended(self, done: Tensor) -> None:
         """Episodes that begin during `progressive_steps` are the base's alone, with a share that falls to 0."""
-        c, draw = self.config, torch.rand(len(done), 1, generator=self.generator, device=self.device)
-        self.boldness = torch.where(done[:, None], draw, self.boldness)
+        c = self.config
+        self.boldness = torch.where(done[:, None], self._draw_boldness(len(done)), self.boldness)
         if c.progressive_steps > 0:
             share = (self.steps - c.warmup_steps) / c.progressive_steps
             draw = torch.rand(len(done), 1, generator=self.generator, device=self.device) < share
             self.corrected = torch.where(done[:, None], draw, self.corrected)
+
+    def _draw_boldness(self, count: int) -> Tensor:
+        """(count, 1) shares of the noise, log-uniform: some episodes try what is coarse, others what is fine."""
+        draw = torch.rand(count, 1, generator=self.generator, device=self.device)
+        return torch.exp(draw * math.log(CALMEST))
 
     def _next_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         c = self.config

@@ -46,6 +46,7 @@ class OffPolicyConfig:
         value_head: c51 (a distribution, projected), hl-gauss (an expectation as a smeared histogram) or scalar.
             gaussian: mean and deviation, with the refinements of DSAC-T.
         atoms, v_min, v_max: support of the distribution, in units of scaled return.
+        critic_group: what the critics see besides the action: `critic`, or `policy`, as where nothing else is known.
         reward_scale: rewards are multiplied by it; 0: such that the largest return seen fits the support.
         critic_layer_norm, actor_layer_norm: LayerNorm before each hidden activation.
         critic_network, actor_network: mlp, simba (residual blocks, normalised before) or bro (blocks with two
@@ -93,6 +94,7 @@ class OffPolicyConfig:
     atoms: int = 101
     v_min: float = -10.0
     v_max: float = 10.0
+    critic_group: str = "critic"
     reward_scale: float = 0.0
     actor_hidden: tuple[int, ...] = ()
     critic_hidden: tuple[int, ...] = ()
@@ -157,6 +159,7 @@ class OffPolicyConfig:
         _require_choice("target", self.target, TARGETS)
         _require_choice("actor_value", self.actor_value, ACTOR_VALUES)
         _require_choice("value_head", self.value_head, tuple(VALUE_HEADS))
+        _require_choice("critic_group", self.critic_group, ("critic", "policy"))
         _require_choice("demo_reward", self.demo_reward, DEMO_REWARDS)
         _require_choice("precision", self.precision, PRECISIONS)
         activation(self.activation)

@@ -83,7 +83,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def _make_critics(self, generator: torch.Generator) -> CriticEnsemble:
         c = self.config
-        sizes = (self.dims["critic"] + self.action_dim, *c.critic_hidden, self.head.outputs)
+        sizes = (self._judged_width(), *c.critic_hidden, self.head.outputs)
         q = CriticEnsemble(c.heads, sizes, c.activation, c.critic_layer_norm, generator, c.critic_network)
         q = q.to(self.device)
         q.biases[-1].data += self.head.initial_bias()
@@ -209,6 +209,17 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         """What the hooks below get as `obs`: (B, n)."""
         return self._normalised("policy", obs["policy"])
 
+    def _critic_input(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """What the losses get as `critic_obs`: (B, m)."""
+        return self._normalised(self.config.critic_group, obs[self.config.critic_group])
+
+    def _judged(self, critic_obs: Tensor, action: Tensor) -> Tensor:
+        """What the critics get, (B, `_judged_width()`), for `_critic_input` and actions (B, a)."""
+        return torch.cat((critic_obs, action), 1)
+
+    def _judged_width(self) -> int:
+        return self.dims[self.config.critic_group] + self.action_dim
+
     def _normalised(self, group: str, obs: Tensor) -> Tensor:
         return self.normalizers[group](obs) if self.config.normalise_obs else obs
 
@@ -244,7 +255,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
     @torch.no_grad()
     def _dormancy(self, batch: Batch) -> dict[str, float]:
         seen: list[Tensor] = []
-        self.q(torch.cat((self._normalised("critic", batch.obs["critic"]), batch.action), 1), seen=seen)
+        self.q(self._judged(self._critic_input(batch.obs), batch.action), seen=seen)
         hidden = type(activation(self.config.activation))
         acting = activations_of(self.actor, hidden, self._actor_input(batch.obs))
         return {"dormant/critics": dormant_ratio(seen).item(), "dormant/actor": dormant_ratio(acting).item()}
@@ -260,8 +271,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
         """Regress every head on reward + discount · Q'(s', a'), with the minimum or average over the target heads."""
-        x = torch.cat((self._normalised("critic", batch.obs["critic"]), batch.action), 1)
-        following = self._actor_input(batch.next_obs), self._normalised("critic", batch.next_obs["critic"])
+        x = self._judged(self._critic_input(batch.obs), batch.action)
+        following = self._actor_input(batch.next_obs), self._critic_input(batch.next_obs)
         reward = batch.reward * self.reward_scale.factor
         loss, value, error = self.critic_loss(
             x, *following, reward, batch.discount, self._noise(), self._subset(), batch.weight
@@ -280,7 +291,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         with self._autocast():
             with torch.no_grad():
                 action, bonus = self._next_action(policy_obs, noise)
-                following = self.q_target(torch.cat((critic_obs, action), 1))
+                following = self.q_target(self._judged(critic_obs, action))
                 following = following if subset is None else following[subset]
                 target = self.head.target(reward + discount * bonus, discount, following, self.config.target == "min")
             outputs = self.q(x)
@@ -293,7 +304,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         return (weight * self.head.losses(outputs, target)).mean(), mean, error
 
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
-        policy_obs, critic_obs = self._actor_input(batch.obs), self._normalised("critic", batch.obs["critic"])
+        policy_obs, critic_obs = self._actor_input(batch.obs), self._critic_input(batch.obs)
         loss, metrics = self.actor_loss(policy_obs, critic_obs, self._noise())
         self._descend("actor", "loss/actor", loss)
         return {"loss/actor": loss.detach()} | metrics
@@ -301,7 +312,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
     def _value_of(self, critic_obs: Tensor, action: Tensor) -> Tensor:
         """What the actor climbs: (B,) value of its actions, with the critics held constant."""
         which = slice(0, 1) if self.config.actor_value == "first" else None
-        values = self.head.value(self.q(torch.cat((critic_obs, action), 1), which, frozen=True))
+        values = self.head.value(self.q(self._judged(critic_obs, action), which, frozen=True))
         return values.amin(0) if self.config.actor_value == "min" else values.mean(0)
 
     def _subset(self) -> Tensor | None:

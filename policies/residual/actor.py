@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from robot_rl.policies.residual.base import FrozenBase
 
+SMALLEST_REACH = 0.05
+"""Of the action range: the half-width that an action gets at least, which the demonstrations hold (nearly) constant."""
+
 
 class ResidualActor(nn.Module):
     """(observation (N, n), base's action (N, A)) → the action (N, A) to execute; a frozen copy in evaluation mode.
@@ -48,3 +51,9 @@ def limited(base: Tensor, change: Tensor, middle: Tensor, room: Tensor) -> Tenso
     """
     low, high = torch.minimum(middle - room, base), torch.maximum(middle + room, base)
     return torch.clamp(torch.minimum(torch.maximum(base + change, low), high), -1.0, 1.0)
+
+
+def demonstrated(actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Middle and half-width (A,) of the range of demonstrated actions (B, A)."""
+    low, high = actions.aminmax(dim=0)
+    return 0.5 * (low + high).cpu(), (0.5 * (high - low)).clamp(SMALLEST_REACH, 1.0).cpu()

@@ -20,6 +20,8 @@ POS_SCALE, NEAR_SCALE, FORCE_SCALE, WIDTH_SCALE, VEL_SCALE = 5.0, 10.0, 0.1, 25.
 """To numbers around one: positions in the workspace, distances, N, gripper width, rad/s."""
 FINE_TURN = 0.2
 """Of the sine of the angle times `fold`."""
+FINE_TILT = 0.05
+"""Of the sine of the object's tilt: 3 degrees, by which the end of a peg of 10 cm is 2.5 mm beside its middle."""
 
 
 class ManipulationObserver(Observer):
@@ -28,9 +30,10 @@ class ManipulationObserver(Observer):
     In this order, each where the task has the signal: joint velocities 7, gripper 3 from the workspace's middle, turn
     of the gripper 2, width 1, wrist force 3 (squashed by tanh beyond 10 N), target − gripper 3, target − object 3,
     object − gripper 3, angle of the object relative to the gripper 2 (`fold`-fold symmetric), object's upright 1,
-    previous action. With `fine`, before that: target − object in units of so many metres 3 and, where the target has a
-    turn, the sine of the angle between them in units of `FINE_TURN`, all squashed by tanh: what is left at the end of a
-    task of millimetres would otherwise hide among numbers that were scaled for the way there.
+    previous action. With `fine`, before that: target − object in units of so many metres 3, the object's tilt along x
+    and y in units of `FINE_TILT` 2 and, where the target has a turn, the sine of the angle between them in units of
+    `FINE_TURN`, all squashed by tanh: what is left at the end of a task of millimetres would otherwise hide among
+    numbers that were scaled for the way there.
 
     Args:
         signals: the task's. centre: (3,) m. action_dim: of the action map.
@@ -52,7 +55,7 @@ class ManipulationObserver(Observer):
         self.has_target_turn = "target_quat_wxyz" in names
         self.obs_dim = 16 + 3 * self.has_target + 6 * self.has_object + 2 * self.has_target_turn + action_dim
         both = self.has_target and self.has_object
-        self.obs_dim += 3 * both + (fine > 0) * both * (3 + self.has_target_turn)
+        self.obs_dim += 3 * both + (fine > 0) * both * (5 + self.has_target_turn)
         self.memory = (Memory("previous_action", (action_dim,), (0.0,) * action_dim),)
         self.register_buffer("centre", torch.tensor(centre))
         self.register_buffer("x_axis", torch.tensor([[1.0, 0.0, 0.0]]))
@@ -84,6 +87,7 @@ class ManipulationObserver(Observer):
             parts.append(relative_turn(wanted, turn, self.fold))
         if self.fine > 0 and self.has_target and self.has_object:
             parts.append(torch.tanh((signals["target_pos_w"] - signals["object_pos_w"]) / self.fine))
+            parts.append(torch.tanh(rotate(signals["object_quat_wxyz"], self.z_axis)[:, :2] / FINE_TILT))
             if self.has_target_turn:
                 heading, wanted = (rotate(signals[n], self.x_axis) for n in ("object_quat_wxyz", "target_quat_wxyz"))
                 parts.append(torch.tanh(relative_turn(wanted, heading, self.fold)[:, 1:] / FINE_TURN))
