@@ -57,8 +57,11 @@ def main() -> None:
     for seed in arguments.seeds:
         for name, share in one_seed(arguments, seed).items():
             rows.setdefault(name, []).append(share)
-            low, high = wilson(round(share * arguments.episodes), arguments.episodes)
-            print(f"seed {seed}  {name:14} {100 * share:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]", flush=True)
+            sure = wilson(round(share * arguments.episodes), arguments.episodes)
+            print(
+                f"seed {seed}  {name:14} {100 * share:5.1f} % [{100 * sure.lower:.1f}, {100 * sure.upper:.1f}]",
+                flush=True,
+            )
     for name, shares in rows.items():
         shown = " ".join(f"{100 * s:.1f}" for s in shares)
         print(f"{name:14} median {100 * statistics.median(shares):5.1f} %, worst {100 * min(shares):.1f} %: {shown}")

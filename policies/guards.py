@@ -40,6 +40,32 @@ def require_finite(name: str, tensor: Tensor) -> None:
         raise NonFinite(name, tensor)
 
 
+class LossGuard:
+    """Finds losses that are not finite; at once on a CPU, `EVERY` together on a GPU: each look waits for the device."""
+
+    EVERY = 64
+
+    def __init__(self, device: torch.device) -> None:
+        self._at_once = device.type == "cpu"
+        self._waiting: list[tuple[str, Tensor]] = []
+
+    def see(self, name: str, loss: Tensor) -> None:
+        """Raises NonFinite for this loss, or for one that was seen before."""
+        if self._at_once:
+            require_finite(name, loss.detach())
+            return
+        self._waiting.append((name, loss.detach()))
+        if len(self._waiting) >= self.EVERY:
+            self.check()
+
+    def check(self) -> None:
+        """Look at all that were not looked at yet; raises NonFinite for the first that is not finite."""
+        if self._waiting and not bool(torch.isfinite(torch.stack([loss for _, loss in self._waiting])).all()):
+            for name, loss in self._waiting:
+                require_finite(name, loss)
+        self._waiting.clear()
+
+
 def require_finite_rollout(tensors: Mapping[str, Tensor]) -> None:
     """Check tensors (T, …) that were produced in the order of the mapping at each time step.
 

@@ -168,7 +168,7 @@ class ResFit(OffPolicyLearner[ResFitConfig]):
         for _ in range(min(200, self.config.critic_updates - self.updates)):
             seen.append(self._update_critics(self._draw_batch()))
             self.updates += 1
-        self._check_losses()
+        self.losses.check()
         return {name: torch.stack([s[name] for s in seen]).mean().item() for name in seen[0]}
 
     # The actor and what is executed.

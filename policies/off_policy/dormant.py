@@ -11,8 +11,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robot_rl.policies.off_policy.ensemble import CriticEnsemble
+
 TAU = 0.025
 """A unit is dormant whose mean activation is at most this share of the mean over its layer."""
+
+
+@torch.no_grad()
+def dormancy(
+    actor: nn.Module, actor_input: Tensor, kind: type[nn.Module], critics: CriticEnsemble, critic_input: Tensor
+) -> dict[str, float]:
+    """For the log: the ratios of the actor, whose activations are modules of that kind, and of all critics together."""
+    seen: list[Tensor] = []
+    critics(critic_input, seen=seen)
+    acting = activations_of(actor, kind, actor_input)
+    return {"dormant/critics": dormant_ratio(seen).item(), "dormant/actor": dormant_ratio(acting).item()}
 
 
 def dormant_ratio(activations: Sequence[Tensor]) -> Tensor:

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
-from robot_rl.policies.guards import require_finite
+from robot_rl.policies.guards import LossGuard, require_finite
 from robot_rl.policies.networks import FlatAdamW, FlatParameters, activation
 from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.config import ConfigT, for_device
 from robot_rl.policies.off_policy.demos import demo_replay, read_demos
-from robot_rl.policies.off_policy.dormant import activations_of, dormant_ratio
+from robot_rl.policies.off_policy.dormant import dormancy
 from robot_rl.policies.off_policy.ensemble import CriticEnsemble
 from robot_rl.policies.off_policy.replay import Batch, RingReplay
 from robot_rl.policies.off_policy.reward_scale import RewardScale
@@ -32,8 +32,6 @@ from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, Gaussian, Valu
 from robot_rl.policies.schedules import half_cosine
 from robot_rl.policies.training_log import EpisodeMeter, StepLog
 from robot_rl.protocols import BatchedEnv, Step
-
-GUARD_INTERVAL = 64  # losses on a GPU that are checked together: each check waits for the device
 
 
 class OffPolicyLearner(ABC, Generic[ConfigT]):
@@ -78,7 +76,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.demos: RingReplay | None = None
         self.steps, self.updates = 0, 0
         self.updates_from = c.warmup_steps
-        self.unchecked: list[tuple[str, Tensor]] = []
+        self.losses = LossGuard(self.device)
         self.last_batch: Batch | None = None  # kept where dormant units are counted
 
     def _make_critics(self, generator: torch.Generator) -> CriticEnsemble:
@@ -123,7 +121,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def report(self, seen: Mapping[str, list[Tensor]]) -> dict[str, float]:
         """Metrics since the last call, with the averages of `seen`; raises NonFinite for losses and parameters."""
-        self._check_losses()
+        self.losses.check()
         for name in ("q", "actor"):
             require_finite(f"parameters of {name}", self.flat[name].vector)
         metrics = {name: torch.stack(values).mean().item() for name, values in seen.items()}
@@ -252,13 +250,9 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         for optimizer in self.optimizers.values():
             optimizer.state.clear()
 
-    @torch.no_grad()
     def _dormancy(self, batch: Batch) -> dict[str, float]:
-        seen: list[Tensor] = []
-        self.q(self._judged(self._critic_input(batch.obs), batch.action), seen=seen)
-        hidden = type(activation(self.config.activation))
-        acting = activations_of(self.actor, hidden, self._actor_input(batch.obs))
-        return {"dormant/critics": dormant_ratio(seen).item(), "dormant/actor": dormant_ratio(acting).item()}
+        x, kind = self._judged(self._critic_input(batch.obs), batch.action), type(activation(self.config.activation))
+        return dormancy(self.actor, self._actor_input(batch.obs), kind, self.q, x)
 
     def _draw_batch(self) -> Batch:
         """A batch of what was experienced, and of what was demonstrated."""
@@ -334,12 +328,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         return FlatAdamW(self.flat[name].vector, learning_rate, self.config.weight_decay)
 
     def _descend(self, name: str, loss_name: str, loss: Tensor) -> None:
-        if self.device.type == "cpu":
-            require_finite(loss_name, loss.detach())
-        else:
-            self.unchecked.append((loss_name, loss.detach()))
-            if len(self.unchecked) >= GUARD_INTERVAL:
-                self._check_losses()
+        self.losses.see(loss_name, loss)
         vector = self.flat[name].vector
         assert vector.grad is not None
         vector.grad.zero_()
@@ -347,12 +336,6 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         if self.config.max_grad_norm > 0.0:
             nn.utils.clip_grad_norm_([vector], self.config.max_grad_norm)
         self.optimizers[name].step()
-
-    def _check_losses(self) -> None:
-        if self.unchecked and not bool(torch.isfinite(torch.stack([loss for _, loss in self.unchecked])).all()):
-            for name, loss in self.unchecked:
-                require_finite(name, loss)
-        self.unchecked.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything; the replay only while training goes on and while it is small enough to be written often."""
