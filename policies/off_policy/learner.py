@@ -29,7 +29,7 @@ from robot_rl.policies.off_policy.reward_scale import RewardScale
 from robot_rl.policies.off_policy.value_heads import VALUE_HEADS, ValueHead
 from robot_rl.policies.schedules import half_cosine
 from robot_rl.policies.training_log import EpisodeMeter, StepLog
-from robot_rl.protocols import BatchedEnv
+from robot_rl.protocols import BatchedEnv, Step
 
 GUARD_INTERVAL = 64  # losses on a GPU that are checked together: each check waits for the device
 
@@ -140,7 +140,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         step = env.step(action)
         require_finite("reward", step.reward)
         self._check_obs(step.obs)
-        self.replay.add(action, step)
+        self._store(action, step)
         self.reward_scale.update(step.reward, step.terminated)
         self.meter.add(step.reward, step.terminated, step.truncated)
         self.step_log.add(step.log)
@@ -309,6 +309,10 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def policy(self) -> nn.Module: ...
+
+    def _store(self, action: Tensor, step: Step) -> None:
+        """Keep what was asked for, (N, a), and what it gave."""
+        self.replay.add(action, step)
 
     def _episodes_ended(self, done: Tensor) -> None:
         """Called after each step with (N,) bool; does nothing unless the learner needs it."""
