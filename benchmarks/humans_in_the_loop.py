@@ -2,9 +2,9 @@
 
     python benchmarks/humans_in_the_loop.py --seeds 0 1 2 --results humans.json
 
-Study `careful`: the script is slow but right and takes over where the task stalls. Study `poor`: it succeeds in some 60 %
-of its episodes and takes over where critics (those of a `careful` run) find its action better. Demonstrations come from
-the same human. Everything is kept in the results file: what is there is not run again.
+Study `careful`: the script is slow but right and takes over where the task stalls. Study `poor`: it succeeds in some
+60 % of its episodes and takes over where critics (those of a `careful` run) find its action better. Demonstrations come
+from the same human. Everything is kept in the results file: what is there is not run again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from robot_rl.policies.human.recorder import Recorder
 NUM_ENVS = 16
 OFF_POLICY = {
     "num_envs": NUM_ENVS, "updates_per_step": 16, "batch_size": 128, "warmup_steps": 500, "steps_per_iteration": 20,
+    "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3, "polyak": 0.02, "imitation": 0.5, "imitation_steps": 4000,
 }  # fmt: skip
 CLONING = {"updates": 2000, "hidden": [128, 128]}
 DAGGER = {**CLONING, "num_envs": NUM_ENVS, "steps_per_iteration": 20, "round_updates": 400}
@@ -194,13 +196,13 @@ def main() -> None:
         shown = {k: v for k, v in results[key].items() if k != "training"}
         print(key, json.dumps(shown), json.dumps(results[key].get("training", {}))[:300], flush=True)
 
-    for study_name in arguments.studies:
-        study = study_of(setting, study_name, folder)
-        once(f"{arguments.setting}/{study_name}/human", lambda: play_human(setting, study.human, 100, 5))
+    for name in arguments.studies:
+        study = study_of(setting, name, folder)
+        once(f"{arguments.setting}/{name}/human", partial(play_human, setting, study.human, 100, 5))
         for seed in arguments.seeds:
             for learner in arguments.learners or study.learners:
-                key = f"{arguments.setting}/{study_name}/{learner}/{seed}"
-                once(key, lambda: run(setting, study_name, learner, seed, folder, arguments.episodes))
+                key = f"{arguments.setting}/{name}/{learner}/{seed}"
+                once(key, partial(run, setting, name, learner, seed, folder, arguments.episodes))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ class HgDaggerConfig(BcConfig):
 
     Attributes:
         human: who is in the loop.
-        total_steps: transitions, summed over the environments. steps_per_iteration: steps of all environments at a time.
+        total_steps: transitions, summed over the environments.
+        steps_per_iteration: steps of all environments per logged iteration.
         round_steps: transitions between two rounds of learning. round_updates: minibatches of each; the learning rate
             falls along half a cosine in every one.
     """

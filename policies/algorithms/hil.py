@@ -17,6 +17,7 @@ from torch import Tensor
 from robot_rl.policies.algorithm import AlgorithmSpec
 from robot_rl.policies.algorithms.fast_sac import FastSac
 from robot_rl.policies.algorithms.rlpd import RlpdConfig
+from robot_rl.policies.guards import require_range
 from robot_rl.policies.human.config import HumanConfig
 from robot_rl.policies.human.env import InterventionEnv
 from robot_rl.policies.human.replay import InterventionReplay
@@ -30,10 +31,15 @@ class HilConfig(RlpdConfig):
 
     Attributes:
         human: who is in the loop. entropy_in_target: whether the value counts the policy's entropy; HIL-SERL's not.
+        imitation: weight of the squared difference to demonstrated and human actions in the actor's loss, which falls to
+            0 over `imitation_steps` transitions: what the human rescues anyway gives critics little to go by at first
+            (Rajeswaran et al., DAPG, 2018, for a weight that falls; HIL-SERL has none).
     """
 
     human: HumanConfig = field(default_factory=HumanConfig)
     entropy_in_target: bool = False
+    imitation: float = 0.0
+    imitation_steps: int = 5_000
     num_envs: int = 1
     total_steps: int = 20_000
     warmup_steps: int = 500
@@ -42,6 +48,11 @@ class HilConfig(RlpdConfig):
     policy_delay: int = 2
     heads: int = 2
     temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("imitation", self.imitation, 0.0, 1e6)
+        require_range("imitation_steps", self.imitation_steps, 1, 10**9)
 
 
 class Hil(FastSac):
@@ -56,6 +67,7 @@ class Hil(FastSac):
         c = self.config
         self.replay = InterventionReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device)
         self.remembered: Mapping[str, Any] | None = None
+        self.shown, self.taught = 0, torch.zeros(0, self.action_dim, device=self.device)
 
     def prepare(self, env: BatchedEnv) -> None:
         """Besides the demonstrations, whoever is in the loop."""
@@ -80,7 +92,7 @@ class Hil(FastSac):
         """A share of demonstrations and interventions, each as likely as the other; the rest of all experience."""
         c, helped = self.config, self.replay.helped()
         demos = 0 if self.demos is None else len(self.demos)
-        shown = round(c.demo_share * c.batch_size) if demos + len(helped) else 0
+        shown = self.shown = round(c.demo_share * c.batch_size) if demos + len(helped) else 0
         draw = torch.randint(max(demos + len(helped), 1), (shown,), generator=self.generator, device=self.device)
         batch = self.replay.sample(c.batch_size - shown, c.n_step, c.gamma, self.generator)
         if self.demos is not None and shown:
@@ -88,6 +100,21 @@ class Hil(FastSac):
         if len(helped) and shown:
             batch = batch.joined(self.replay.windows(helped[draw[draw >= demos] - demos], c.n_step, c.gamma))
         return batch
+
+    def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
+        self.taught = batch.action[self.config.batch_size - self.shown :]
+        return super()._update_actor(batch)
+
+    def _actor_loss(self, policy_obs: Tensor, critic_obs: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """SAC's, and the difference to what was taught: the last rows of the batch."""
+        loss, metrics = super()._actor_loss(policy_obs, critic_obs, noise)
+        weight = self.config.imitation * max(0.0, 1.0 - self.steps / self.config.imitation_steps)
+        if weight == 0.0 or len(self.taught) == 0:
+            return loss, metrics
+        rows = slice(len(policy_obs) - len(self.taught), None)
+        own = torch.tanh(self.actor(policy_obs[rows])[:, : self.action_dim])
+        difference = (own - self.taught).square().sum(1).mean()
+        return loss + weight * difference, metrics | {"loss/imitation": difference.detach()}
 
     def _next_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         action, bonus = super()._next_action(obs, noise)

@@ -60,7 +60,7 @@ class InterventionEnv:
         """
         self.human = make_human(config, self.env, seed)
         if config.record:
-            self.recorder = Recorder.open(config.record, self)
+            self.recorder = Recorder.open(config.record, self)  # pyright: ignore[reportArgumentType]
 
     def reset(self, seed: int | None = None) -> dict[str, Tensor]:
         obs = self.env.reset(seed)

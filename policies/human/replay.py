@@ -42,10 +42,11 @@ class InterventionReplay(RingReplay):
 
     def helped(self) -> Tensor:
         """(K,) the human's transitions, as `windows` counts."""
-        if self._index is None:
-            oldest = (self.head - self.filled) * self.num_envs
-            index = (self.intervened.nonzero()[:, 0] - oldest) % len(self.reward)
-            self._index = index[index < len(self)]
+        if self._index is not None:
+            return self._index
+        oldest = (self.head - self.filled) * self.num_envs
+        index = (self.intervened.nonzero()[:, 0] - oldest) % len(self.reward)
+        self._index = index[index < len(self)]
         return self._index
 
     def state_dict(self) -> dict[str, Any]:

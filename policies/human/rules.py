@@ -8,6 +8,7 @@ zero; a difference does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +46,7 @@ def missing(seen: Mapping[str, Array]) -> Array:
     if places[-1:] != ["target_pos_w"] or len(places) < 2:
         raise ConfigError("nobody can see progress here: the task has no target_pos_w with ee_pos_w or object_pos_w; "
                           "choose another rule with human.when")  # fmt: skip
-    ways = [np.linalg.norm(seen[a] - seen[b], axis=1) for a, b in zip(places[:-1], places[1:], strict=True)]
+    ways = [np.linalg.norm(seen[a] - seen[b], axis=1) for a, b in pairwise(places)]
     return np.sum(ways, axis=0)
 
 

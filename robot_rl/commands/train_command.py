@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="YAML with sections algorithm, task, runner")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
-    parser.add_argument("--human", metavar="WHO", help="who may take over: keyboard, gamepad, spacemouse (:PATH for one "
-                        "of several), scripted:base:<name>, scripted:FILE.onnx; more by --set human.<name>")  # fmt: skip
+    parser.add_argument("--human", metavar="WHO", help="who may take over: keyboard, gamepad, spacemouse (:PATH "
+                        "for one of several), scripted:base:NAME, scripted:FILE.onnx")  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", default="cpu", help="cpu or cuda; under torchrun cuda is one GPU per process")
     parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")

@@ -1,1 +1,1 @@
-"""Input devices by which a person steers a robot: keyboard, gamepad, SpaceMouse. numpy and the standard library only."""
+"""Input devices by which a person steers a robot: keyboard, gamepad, SpaceMouse. Standard library and numpy only."""

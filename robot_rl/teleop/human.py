@@ -43,10 +43,10 @@ class PersonAtDevice:
     def act(self, seen: Mapping[str, Array], proposed: Array, asked: Bools) -> Takeover:
         del seen
         self._pace()
-        if self.left == 0 or self.held is None:  # whoever takes over begins with the policy's gripper
-            self.held = proposed[0].copy()
-        active, action = self.table.read(self.device.read(), self.held)
-        self.held = np.where(self.table.latched, action, self.held)
+        # Whoever takes over begins with the policy's gripper.
+        held: Array = proposed[0].copy() if self.left == 0 or self.held is None else self.held
+        active, action = self.table.read(self.device.read(), held)
+        self.held = np.where(self.table.latched, action, held)
         self.left = self.linger if active else max(self.left - 1, 0)
         acting = active or self.left > 0 or bool(asked[0])
         return Takeover(np.array([acting]), (action if acting else proposed[0])[None])

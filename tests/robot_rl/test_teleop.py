@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import socket
@@ -35,10 +36,8 @@ def pipe():
     os.set_blocking(ends[0], False)
     yield ends
     for fd in ends:
-        try:
+        with contextlib.suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
 
 
 def test_an_event_is_laid_out_as_the_kernel_does(pipe):
