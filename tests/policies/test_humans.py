@@ -107,7 +107,7 @@ def test_nobody_in_the_loop_is_an_error(files):
     learner = Hil(SlotEnv(1), HilConfig(demos=files["demos"]), 0)
     with pytest.raises(ConfigError, match="nobody is in the loop"):
         learner.prepare(SlotEnv(1))
-    with pytest.raises(ConfigError, match="human.who"):
+    with pytest.raises(ConfigError, match=r"human\.who"):
         HumanConfig(who="joystick")
     with pytest.raises(ConfigError, match="one robot"):
         InterventionEnv(SlotEnv(2)).attend(HumanConfig(who="gamepad"), 0)
