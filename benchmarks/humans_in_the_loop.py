@@ -33,8 +33,9 @@ from robot_rl.policies.human.recorder import Recorder
 NUM_ENVS = 16
 OFF_POLICY = {
     "num_envs": NUM_ENVS, "updates_per_step": 16, "batch_size": 128, "warmup_steps": 500, "steps_per_iteration": 20,
-    "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3, "polyak": 0.02, "imitation": 0.5, "imitation_steps": 4000,
-    "entropy_per_dim": -1.5,
+    "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3, "polyak": 0.02, "gamma": 0.95,
+    "imitation": 2.0, "imitation_steps": 3000, "log_std_max": -2.0, "temperature": 0.001, "entropy_per_dim": -1.0,
+    "temperature_learning_rate": 3e-3,
 }  # fmt: skip
 CLONING = {"updates": 2000, "hidden": [128, 128]}
 DAGGER = {**CLONING, "num_envs": NUM_ENVS, "steps_per_iteration": 20, "round_updates": 400}
@@ -63,9 +64,9 @@ class Setting:
 
 SETTINGS = {
     "reach": Setting(
-        "panda-reach", {"tolerance": 0.01, "episode_s": 4.0}, 8_000,
-        HumanConfig("scripted:base:panda-reach", pace=0.4, when="stalled", after=8, steps=30),
-        HumanConfig("scripted:base:panda-reach", bias=0.2, noise=0.1, when="value", gap=0.05, steps=5), 10,
+        "panda-reach", {"tolerance": 0.03, "episode_s": 4.0}, 8_000,
+        HumanConfig("scripted:base:panda-reach", pace=0.3, when="stalled", after=8, steps=30),
+        HumanConfig("scripted:base:panda-reach", bias=0.6, noise=0.1, when="value", gap=0.05, steps=5), 5,
     ),
     "push": Setting(
         "panda-push", {}, 20_000,

@@ -32,7 +32,7 @@ class HilConfig(RlpdConfig):
     Attributes:
         human: who is in the loop. entropy_in_target: whether the value counts the policy's entropy; HIL-SERL's not.
         imitation: weight of the squared difference to demonstrated and human actions in the actor's loss, which falls
-            to 0 over `imitation_steps` transitions: what the human rescues anyway gives critics little to go by at first
+            to 0 over `imitation_steps` transitions: what the human rescues gives critics little to go by at first
             (Rajeswaran et al., DAPG, 2018, for a weight that falls; HIL-SERL has none).
     """
 

@@ -89,7 +89,7 @@ class InterventionEnv:
         self.success = self._succeeded(step)
         success = self.success.cpu().numpy()
         if self.recorder is not None:
-            self.recorder.add(self, seen, proposed, step, success)
+            self.recorder.add(self, seen, proposed, step, success)  # pyright: ignore[reportArgumentType]
         self._obs = step.obs
         if len(ended):
             self._count(ended, success)

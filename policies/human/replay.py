@@ -42,12 +42,14 @@ class InterventionReplay(RingReplay):
 
     def helped(self) -> Tensor:
         """(K,) the human's transitions, as `windows` counts."""
-        if self._index is not None:
-            return self._index
+        if self._index is None:
+            self._index = self._found()
+        return self._index
+
+    def _found(self) -> Tensor:
         oldest = (self.head - self.filled) * self.num_envs
         index = (self.intervened.nonzero()[:, 0] - oldest) % len(self.reward)
-        self._index = index[index < len(self)]
-        return self._index
+        return index[index < len(self)]
 
     def state_dict(self) -> dict[str, Any]:
         used = (self.filled + 1) * self.num_envs
