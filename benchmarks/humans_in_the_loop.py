@@ -166,7 +166,9 @@ def run(setting: Setting, study_name: str, learner: str, seed: int, folder: Path
     if learner != "bc":
         changes |= {f"human.{k}": v for k, v in to_dict(study.human).items()}
     out, begin = folder / f"{study_name}-{learner}-{seed}", time.process_time()
-    train(setting.task, algorithm, out, changes, seed=seed, quiet=True, resume=(out / "run.json").exists())
+    done = train(setting.task, algorithm, out, changes, seed=seed, quiet=True, resume=(out / "run.json").exists())
+    if not done.completed:
+        raise SystemExit(130)
     result = evaluate(out, setting, episodes) | {"cpu_seconds": time.process_time() - begin}
     return result | ({} if learner == "bc" else {"training": last_metrics(out)})
 

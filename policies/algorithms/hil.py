@@ -40,6 +40,7 @@ class HilConfig(RlpdConfig):
     entropy_in_target: bool = False
     imitation: float = 0.0
     imitation_steps: int = 5_000
+    critic_group: str = "policy"
     num_envs: int = 1
     total_steps: int = 20_000
     warmup_steps: int = 500

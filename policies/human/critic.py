@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from robot_rl.config import overlay
 from robot_rl.errors import ConfigError
 from robot_rl.policies.algorithm import load_algorithm
 from robot_rl.policies.off_policy.learner import OffPolicyLearner
 from robot_rl.policies.run_folder import RunFolder
+from robot_rl.protocols import Array
 
 
-def read_critic(folder: str, env: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """(critic's observation (N, m), action (N, A)) → value (N,), the mean of the run's critics.
+def read_critic(folder: str, env: Any) -> Callable[[Mapping[str, Array], Array], Array]:
+    """(what is seen, see `Human.act`; actions (N, A)) → value (N,), the mean of the run's critics.
 
     Raises:
         CheckpointError: no run there, or nothing in it can be read.
@@ -34,16 +35,19 @@ def read_critic(folder: str, env: Any) -> Callable[[Tensor, Tensor], Tensor]:
     if state is None:
         raise ConfigError(f"human.critic = '{folder}' has no checkpoint yet")
     networks, normalizers = state["algorithm"]["networks"], state["algorithm"]["normalizers"]
+    group = learner.config.critic_group
+    normalizer = learner.normalizers[group]
     try:
         learner.q.load_state_dict(networks["q"])
-        learner.normalizers["critic"].load_state_dict(normalizers["critic"])
+        normalizer.load_state_dict(normalizers[group])
     except RuntimeError as error:
         raise ConfigError(f"human.critic = '{folder}' does not fit this task: {error}") from error
 
-    def value(obs: Tensor, action: Tensor) -> Tensor:
-        with torch.no_grad():
-            seen = learner.normalizers["critic"](obs) if config.normalise_obs else obs
-            x = torch.cat((seen, action), 1)
-            return learner.head.value(learner.q(x)).mean(0)
+    @torch.no_grad()
+    def value(seen: Mapping[str, Array], action: Array) -> Array:
+        obs = torch.from_numpy(np.asarray(seen[f"obs/{group}"], np.float32))
+        obs = normalizer(obs) if config.normalise_obs else obs
+        x = torch.cat((obs, torch.from_numpy(np.asarray(action, np.float32))), 1)
+        return learner.head.value(learner.q(x)).mean(0).numpy()
 
     return value

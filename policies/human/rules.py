@@ -108,11 +108,9 @@ class WorthLess(Drawn):
         super().__init__(num_envs, flips, seed)
         self.critic, self.gap = critic, gap
 
-    @torch.no_grad()
     def wanted(self, seen: Mapping[str, Array], proposed: Array, own: Array) -> Bools:
-        obs = torch.from_numpy(np.asarray(seen["obs/critic"], np.float32))
-        theirs, mine = (self.critic(obs, torch.from_numpy(a)).numpy() for a in (proposed, own))
-        return (mine - theirs > self.gap) ^ self.happens(self.chance)
+        better = self.critic(seen, own) - self.critic(seen, proposed)
+        return (better > self.gap) ^ self.happens(self.chance)
 
 
 class Never(Drawn):

@@ -47,6 +47,7 @@ class OffPolicyConfig:
         reward_scale: rewards are multiplied by it; 0: such that the largest return seen fits the support.
         critic_layer_norm, actor_layer_norm: LayerNorm before each hidden activation.
         init_scale: factor on the actor's last layer, so that training starts near zero action.
+        critic_group: what the critics see besides the action: `critic`, or `policy`, as where nothing else is known.
         normalise_obs: running normalisers for both observation groups.
         desynchronise: random ages for the first episodes (where the environment has `episode_step`).
         demos: file of recorded episodes (`robot-rl demos`) to learn from besides; "": none.
@@ -89,6 +90,7 @@ class OffPolicyConfig:
     critic_layer_norm: bool = False
     actor_layer_norm: bool = False
     init_scale: float = 0.01
+    critic_group: str = "critic"
     normalise_obs: bool = True
     desynchronise: bool = True
     demos: str = ""
@@ -126,6 +128,7 @@ class OffPolicyConfig:
         require_range("v_max", self.v_max, self.v_min + 1e-6, 1e6)
         for name in ("max_grad_norm", "reward_scale", "init_scale"):
             require_range(name, getattr(self, name), 0.0, 1e6)
+        _require_choice("critic_group", self.critic_group, ("critic", "policy"))
         _require_choice("target", self.target, TARGETS)
         _require_choice("actor_value", self.actor_value, ACTOR_VALUES)
         _require_choice("value_head", self.value_head, tuple(VALUE_HEADS))

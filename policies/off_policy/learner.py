@@ -53,7 +53,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.generator = torch.Generator(self.device).manual_seed(seed)
         initial = torch.Generator().manual_seed(seed)
         self.head: ValueHead = VALUE_HEADS[c.value_head](c.atoms, c.v_min, c.v_max, self.device)
-        sizes = (self.dims["critic"] + self.action_dim, *c.critic_hidden, self.head.outputs)
+        sizes = (self.dims[c.critic_group] + self.action_dim, *c.critic_hidden, self.head.outputs)
         self.actor = self._make_actor(initial).to(self.device)
         self.q = CriticEnsemble(c.heads, sizes, c.activation, c.critic_layer_norm, initial).to(self.device)
         self.q.biases[-1].data += self.head.initial_bias()
@@ -162,6 +162,9 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         """What the hooks below get as `obs`: (B, n)."""
         return self._normalised("policy", obs["policy"])
 
+    def _critic_input(self, obs: Mapping[str, Tensor]) -> Tensor:
+        return self._normalised(self.config.critic_group, obs[self.config.critic_group])
+
     def _normalised(self, group: str, obs: Tensor) -> Tensor:
         return self.normalizers[group](obs) if self.config.normalise_obs else obs
 
@@ -185,8 +188,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
         """Regress every head on reward + discount · Q'(s', a'), with the minimum or average over the target heads."""
-        x = torch.cat((self._normalised("critic", batch.obs["critic"]), batch.action), 1)
-        following = self._actor_input(batch.next_obs), self._normalised("critic", batch.next_obs["critic"])
+        x = torch.cat((self._critic_input(batch.obs), batch.action), 1)
+        following = self._actor_input(batch.next_obs), self._critic_input(batch.next_obs)
         reward = batch.reward * self.reward_scale.factor
         loss, value = self.critic_loss(x, *following, reward, batch.discount, self._noise(), self._subset())
         self._descend("q", "loss/critic", loss)
@@ -209,7 +212,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         return self.head.loss(outputs, target), value
 
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
-        policy_obs, critic_obs = self._actor_input(batch.obs), self._normalised("critic", batch.obs["critic"])
+        policy_obs, critic_obs = self._actor_input(batch.obs), self._critic_input(batch.obs)
         loss, metrics = self.actor_loss(policy_obs, critic_obs, self._noise())
         self._descend("actor", "loss/actor", loss)
         return {"loss/actor": loss.detach()} | metrics

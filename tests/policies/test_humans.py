@@ -131,8 +131,10 @@ def test_stalled_means_no_less_missing_for_so_long():
 
 
 def test_a_worse_action_is_seen_by_a_gap_and_judgements_turn_round_at_times():
-    def critic(obs, action):
-        return obs[:, 0] - 10.0 - (action - 0.5).square().sum(1)  # far below zero: a ratio would turn round
+    def critic(seen, action):
+        return (
+            seen["obs/critic"][:, 0] - 10.0 - ((action - 0.5) ** 2).sum(1)
+        )  # far below zero: a ratio would turn round
 
     n = 4000
     seen, own = {"obs/critic": np.zeros((n, 1), np.float32)}, np.full((n, 2), 0.5, np.float32)
