@@ -21,7 +21,8 @@ from robot_rl.policies.guards import require_range
 from robot_rl.policies.human.config import HumanConfig
 from robot_rl.policies.human.env import InterventionEnv
 from robot_rl.policies.human.replay import InterventionReplay
-from robot_rl.policies.off_policy.replay import Batch
+from robot_rl.policies.off_policy.replay import Batch, RingReplay
+from robot_rl.policies.schedules import half_cosine
 from robot_rl.protocols import BatchedEnv, Step
 
 
@@ -34,12 +35,14 @@ class HilConfig(RlpdConfig):
         imitation: weight of the squared difference to demonstrated and human actions in the actor's loss, which falls
             to 0 over `imitation_steps` transitions: what the human rescues gives critics little to go by at first
             (Rajeswaran et al., DAPG, 2018, for a weight that falls; HIL-SERL has none).
+        clone_updates: minibatches of demonstrations that the actor copies before anything else; HIL-SERL has none.
     """
 
     human: HumanConfig = field(default_factory=HumanConfig)
     entropy_in_target: bool = False
     imitation: float = 0.0
     imitation_steps: int = 5_000
+    clone_updates: int = 0
     critic_group: str = "policy"
     num_envs: int = 1
     total_steps: int = 20_000
@@ -54,6 +57,7 @@ class HilConfig(RlpdConfig):
         super().__post_init__()
         require_range("imitation", self.imitation, 0.0, 1e6)
         require_range("imitation_steps", self.imitation_steps, 1, 10**9)
+        require_range("clone_updates", self.clone_updates, 0, 10**9)
 
 
 class Hil(FastSac):
@@ -83,6 +87,21 @@ class Hil(FastSac):
             self.world.load_state_dict(self.remembered)
             self.remembered = None
         return super().step(self.world) | self.world.metrics()
+
+    def _begin(self, env: BatchedEnv) -> None:
+        super()._begin(env)
+        if self.config.clone_updates and self.demos is not None:
+            self._clone(self.demos)
+
+    def _clone(self, demos: RingReplay) -> None:
+        """Before the first step: the actor's mean becomes a clone, by the absolute error."""
+        c = self.config
+        for i in range(c.clone_updates):
+            for group in self.optimizers["actor"].param_groups:
+                group["lr"] = c.actor_learning_rate * half_cosine((i, c.clone_updates), 0.1)
+            batch = demos.sample(c.batch_size, 1, c.gamma, self.generator)
+            mean = torch.tanh(self.actor(self._actor_input(batch.obs))[:, : self.action_dim])
+            self._descend("actor", "loss/clone", (mean - batch.action).abs().mean())
 
     def _store(self, action: Tensor, step: Step) -> None:
         """What was executed, by whomever."""
