@@ -34,8 +34,8 @@ NUM_ENVS = 16
 OFF_POLICY = {
     "num_envs": NUM_ENVS, "updates_per_step": 16, "batch_size": 128, "warmup_steps": 500, "steps_per_iteration": 20,
     "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3, "polyak": 0.02, "gamma": 0.95,
-    "clone_updates": 2000, "imitation": 1.0, "imitation_steps": 4000, "log_std_max": -2.5, "temperature": 0.001, "entropy_per_dim": -1.0,
-    "temperature_learning_rate": 3e-3,
+    "clone_updates": 2000, "imitation": 10.0, "imitation_steps": 5000, "log_std_max": -2.5, "temperature": 0.001,
+    "entropy_per_dim": -1.0, "temperature_learning_rate": 3e-3,
 }  # fmt: skip
 CLONING = {"updates": 2000, "hidden": [128, 128]}
 DAGGER = {**CLONING, "num_envs": NUM_ENVS, "steps_per_iteration": 20, "round_updates": 400}

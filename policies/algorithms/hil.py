@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from robot_rl.policies.algorithm import AlgorithmSpec
+from robot_rl.policies.algorithms.bc import SMALLEST_VARIANCE
 from robot_rl.policies.algorithms.fast_sac import FastSac
 from robot_rl.policies.algorithms.rlpd import RlpdConfig
 from robot_rl.policies.guards import require_range
 from robot_rl.policies.human.config import HumanConfig
 from robot_rl.policies.human.env import InterventionEnv
 from robot_rl.policies.human.replay import InterventionReplay
+from robot_rl.policies.normalizer import RunningNormalizer
 from robot_rl.policies.off_policy.replay import Batch, RingReplay
 from robot_rl.policies.schedules import half_cosine
 from robot_rl.protocols import BatchedEnv, Step
@@ -71,6 +73,8 @@ class Hil(FastSac):
         super().__init__(self.world, config, seed)
         c = self.config
         self.replay = InterventionReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device)
+        for name, dim in self.dims.items():
+            self.normalizers[name] = RunningNormalizer(dim, eps=SMALLEST_VARIANCE).to(self.device)
         self.remembered: Mapping[str, Any] | None = None
         self.shown, self.taught = 0, torch.zeros(0, self.action_dim, device=self.device)
 
