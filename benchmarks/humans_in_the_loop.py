@@ -66,7 +66,7 @@ SETTINGS = {
     "reach": Setting(
         "panda-reach", {"tolerance": 0.03, "episode_s": 4.0}, 8_000,
         HumanConfig("scripted:base:panda-reach", pace=0.3, when="stalled", after=8, steps=8),
-        HumanConfig("scripted:base:panda-reach", bias=0.6, noise=0.1, when="value", gap=0.05, steps=5), 5,
+        HumanConfig("scripted:base:panda-reach", bias=0.33, noise=0.1, when="value", gap=0.05, steps=5), 5,
     ),
     "push": Setting(
         "panda-push", {}, 20_000,

@@ -30,8 +30,8 @@ class HumanConfig:
             below that of the script's; the judgement is turned round in a share `flips` of the steps.
         chance: random: of taking over in a step.
         pace: the script's actions are multiplied by it: people are careful. gripper: the last entry is its, and is not.
-        noise: standard deviation of noise on the script's actions. bias: ±, added to each entry of them, drawn anew
-            with each episode. delay: control steps by which it reacts late.
+        noise: standard deviation of noise on the script's actions. bias: added to each entry of them, always the same;
+            wander: ±, drawn anew with each episode. delay: control steps by which it reacts late.
     """
 
     who: str = ""
@@ -49,6 +49,7 @@ class HumanConfig:
     gripper: bool = False
     noise: float = 0.0
     bias: float = 0.0
+    wander: float = 0.0
     delay: int = 0
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class HumanConfig:
             raise ConfigError(f"human.when = '{self.when}'; allowed: {', '.join(RULES)}")
         for name in ("steps", "after"):
             require_range(f"human.{name}", getattr(self, name), 1, 10**6)
-        for name in ("progress", "gap", "noise", "bias"):
+        for name in ("progress", "gap", "noise", "bias", "wander"):
             require_range(f"human.{name}", getattr(self, name), 0.0, 1e3)
         for name in ("flips", "chance", "pace"):
             require_range(f"human.{name}", getattr(self, name), 0.0, 1.0)

@@ -42,7 +42,7 @@ class ScriptedHuman:
         self.rule.reset(rows)
         self.left[rows], self.fresh[rows], self.taken[rows] = 0, True, False
         draw = 2.0 * torch.rand(len(rows), self.bias.shape[1], generator=self.generator) - 1.0
-        self.bias[rows] = self.config.bias * draw.numpy()
+        self.bias[rows] = self.config.bias + self.config.wander * draw.numpy()
 
     def act(self, seen: Mapping[str, Array], proposed: Array, asked: Bools) -> Takeover:
         own = self._own(seen)

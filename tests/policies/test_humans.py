@@ -170,10 +170,12 @@ def test_a_script_acts_as_its_policy_slower_later_and_worse(files):
     done, wishes = actions(delay=2, pace=0.1)
     torch.testing.assert_close(done[2:], 0.1 * wishes[:-2])
     torch.testing.assert_close(done[0], 0.1 * wishes[0])
-    done, wishes = actions(bias=0.1, pace=0.1)
+    done, wishes = actions(wander=0.1, pace=0.1)
     off = done - 0.1 * wishes
     torch.testing.assert_close(off, off[:1].expand_as(off))  # the same for the whole episode, another for each
     assert off.abs().max() <= 0.1 and (off[0, 0] != off[0, 1]).all()
+    done, wishes = actions(bias=0.05, pace=0.1)
+    torch.testing.assert_close(done, 0.1 * wishes + 0.05)
     done, wishes = actions(noise=0.1, pace=0.1)
     assert 0.05 < (done - 0.1 * wishes).std() < 0.2
 
@@ -326,7 +328,7 @@ def test_with_an_expert_beside_it_each_learns_the_slot(files, tmp_path, name, co
     ],
 )
 def test_a_resumed_run_is_the_same_run(files, tmp_path, name, config, changes):
-    human = HumanConfig(who=files["poor"], when="random", chance=0.1, noise=0.1, bias=0.1, delay=1)
+    human = HumanConfig(who=files["poor"], when="random", chance=0.1, noise=0.1, wander=0.1, delay=1)
     config, spec = config(demos=files["demos"], human=human, **changes), load_algorithm(name)
     whole = train(spec, SlotEnv(4), tmp_path / "whole", config, info=RunInfo("slot")).algorithm
     half = spec.create(SlotEnv(4), config, 0)
