@@ -7,8 +7,10 @@ import pytest
 import torch
 from slot_task import BIAS, SlotEnv, expert, write_base, write_demos
 
+from robot_rl.commands.compose import sections
+from robot_rl.config import overlay
 from robot_rl.data.store import EpisodeStore
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, UnknownName
 from robot_rl.policies.algorithm import load_algorithm
 from robot_rl.policies.algorithms.hg_dagger import HgDaggerConfig
 from robot_rl.policies.algorithms.hil import Hil, HilConfig
@@ -367,3 +369,14 @@ def test_help_is_asked_for_where_states_are_new_or_success_is_unlikely(files):
 def test_chunks_cannot_be_taken_over(files):
     with pytest.raises(ConfigError, match="one action at a time"):
         HgDaggerConfig(horizon=4)
+
+
+def test_the_command_line_names_the_human_without_the_algorithms_section():
+    named = sections({"human.who": "gamepad", "human.steps": 3, "gamma": 0.9, "task.threads": 1})
+    assert named["algorithm"] == {"human.who": "gamepad", "human.steps": 3, "gamma": 0.9}
+    config = overlay(HilConfig(), named["algorithm"])
+    assert (config.human.who, config.human.steps, config.gamma) == ("gamepad", 3, 0.9)
+    with pytest.raises(UnknownName, match="person"):
+        sections({"person.who": "gamepad"})
+    with pytest.raises(ConfigError, match="keyboard, gamepad, spacemouse"):
+        overlay(HilConfig(), {"human.who": "joystick"})
