@@ -20,6 +20,8 @@ from robot_rl.policies.human.config import HumanConfig
 from robot_rl.policies.human.env import InterventionEnv
 from robot_rl.policies.human.replay import InterventionReplay
 from robot_rl.policies.human.rules import Stalled, WorthLess, missing
+from robot_rl.policies.residual.base import FrozenBase
+from robot_rl.policies.residual.base_env import BaseActionEnv
 from robot_rl.policies.runner import RunInfo, train
 from robot_rl.protocols import Step, Takeover
 
@@ -222,6 +224,23 @@ def test_a_training_is_written_down_as_episodes(files, tmp_path):
         moved = np.diff(episode.arrays["obs/point_pos"], axis=0)
         np.testing.assert_allclose(moved, 0.1 * episode.arrays["action"], atol=1e-6)
     assert Hil(SlotEnv(4), config, 0).config.human.record == str(path)
+
+
+def test_what_a_base_policy_would_do_is_written_down_too(files, tmp_path):
+    inner = BaseActionEnv(SlotEnv(2))
+    inner.proposer = FrozenBase.read(files["poor"].removeprefix("scripted:")).proposer(inner.env)
+    world, path = InterventionEnv(inner), tmp_path / "refining.rrl"
+    world.attend(HumanConfig(who=files["expert"], when="random", chance=0.1, record=str(path)), 0)
+    obs = world.reset(0)
+    for _ in range(60):
+        obs = world.step(0.5 * obs["base"]).obs
+    with EpisodeStore.open(path) as store:
+        episodes = list(store)
+    assert episodes
+    for arrays in (e.arrays for e in episodes):
+        np.testing.assert_array_equal(arrays["base_action"], arrays["obs/base"][:-1])
+        np.testing.assert_allclose(arrays["action_proposed"], 0.5 * arrays["base_action"])
+        assert (arrays["action"] == arrays["action_proposed"])[~arrays["intervention"]].all()
 
 
 def steps_of(reward: float, ended: bool = False, cut: bool = False) -> Step:
