@@ -26,7 +26,7 @@ from robot_rl.policies.human.env import InterventionEnv
 from robot_rl.policies.runner import RunInfo, RunnerConfig, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "policies"))
-import slot_task
+import slot_task  # pyright: ignore[reportMissingImports]
 
 STEPS = 2_560
 OFF_POLICY = {
@@ -41,7 +41,7 @@ DAGGER = {**CLONING, "num_envs": 16, "steps_per_iteration": 20, "round_steps": 5
 DEMOS = 4
 
 
-class Slot(slot_task.SlotEnv):
+class Slot(slot_task.SlotEnv):  # pyright: ignore[reportUntypedBaseClass]
     """With names by which a script sees progress."""
 
     def signals(self) -> dict[str, Tensor]:
@@ -77,8 +77,10 @@ def record(human: HumanConfig, path: Path, seed: int) -> None:
     env = InterventionEnv(Slot(1))
     env.attend(replace(human, when="asked", record=str(path)), seed)
     env.reset(10_000 + seed)
-    while sum(bool(e[2]) for e in env._ended) < DEMOS:
+    successes = 0
+    while successes < DEMOS:
         env.step(torch.zeros(1, 2), torch.ones(1, dtype=torch.bool))
+        successes += int(env.success.sum())
     assert env.recorder is not None
     env.recorder.close()
 

@@ -218,12 +218,11 @@ def test_a_training_is_written_down_as_episodes(files, tmp_path):
     assert (done[acted] != proposed[acted]).any(1).mean() > 0.9
     for episode in episodes:
         assert episode.success == (episode.arrays["reward"][-1] == 1.0) == episode.terminated
-        seen = {name: torch.from_numpy(episode.arrays[f"obs/{name}"][:-1]) for name in ("slot_pos", "point_pos")}
+        seen = {name: torch.tensor(episode.arrays[f"obs/{name}"][:-1]) for name in ("slot_pos", "point_pos")}
         acting = episode.arrays["intervention"]
         np.testing.assert_allclose(episode.arrays["action"][acting], expert(seen).numpy()[acting], atol=1e-6)
         moved = np.diff(episode.arrays["obs/point_pos"], axis=0)
         np.testing.assert_allclose(moved, 0.1 * episode.arrays["action"], atol=1e-6)
-    assert Hil(SlotEnv(4), config, 0).config.human.record == str(path)
 
 
 def test_what_a_base_policy_would_do_is_written_down_too(files, tmp_path):
@@ -258,7 +257,7 @@ def test_the_replay_knows_the_humans_steps_also_when_it_is_full():
         replay.add_executed(torch.tensor([[float(t)]]), steps_of(0.0), torch.tensor([t in theirs]))
         kept = range(max(0, t - 4), t + 1)
         actions = replay.windows(replay.helped(), 1, 0.9).action[:, 0].tolist() if len(replay.helped()) else []
-        assert actions == [i for i in kept if i in theirs] or sorted(actions) == [i for i in kept if i in theirs]
+        assert sorted(actions) == [i for i in kept if i in theirs]
 
 
 def test_only_the_step_before_gets_the_penalty_and_never_one_of_another_episode():
@@ -302,8 +301,7 @@ def test_rlif_sees_only_when_the_human_took_over(files):
     begins = acted[1:] & ~(acted[:-1] & ~ended[:-1]) & ~ended[:-1]
     torch.testing.assert_close(reward[:-1], -begins.float())
     assert begins.any() and ended.any()
-    rows = learner._draw_batch().reward
-    assert set(rows.unique().tolist()) <= {0.0, -1.0, *(-(0.97**k) for k in range(3))} or rows.max() <= 0.0
+    assert learner._draw_batch().reward.max() <= 0.0
 
 
 def success_of(policy, episodes: int = 200) -> float:
