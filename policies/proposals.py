@@ -86,9 +86,11 @@ class Proposer:
         if self._env.observer.memory:
             _, looked = self._env.observer(tensors, seen)
             self._looked = {n: v.index_copy(0, rows, looked[n]) for n, v in self._looked.items()}
-        commands, remembered = self._commands(signals, seen, rows)
         self._calls += 1
         checked = self._calls <= CHECKED_FIRST or self._calls % self._check_every == 0
+        if not checked and self.source == SAID and getattr(self._controllers[0], "memoryless", False):
+            return np.clip(self._controllers[0].action(signals), -1.0, 1.0)  # type: ignore[attr-defined]
+        commands, remembered = self._commands(signals, seen, rows)
         best = float("inf")
         for source, found in self._candidates(signals, tensors, commands, remembered, rows):
             action = torch.clamp(found, -1.0, 1.0)

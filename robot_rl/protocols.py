@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robot_rl.signals import Signal
 
 Array = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass
@@ -159,3 +160,38 @@ class BasePolicy(Protocol):
     def act(self, signals: Mapping[str, Array], instruction: str | None = None) -> dict[str, Array]:
         """Signals (N, …) in SI units → command name → (N, …)."""
         ...
+
+
+class Takeover(NamedTuple):
+    """Who acts in a control step: `rows` (N,) bool, the human; there `action` (N, A) in [−1, 1] counts."""
+
+    rows: Bools
+    action: Array
+
+
+class Human(Protocol):
+    """Whoever watches environments and may act instead of the policy: a person at a device, or a script."""
+
+    def reset(self, rows: NDArray[np.int64]) -> None:
+        """New episodes in `rows` (k,)."""
+        ...
+
+    def act(self, seen: Mapping[str, Array], proposed: Array, asked: Bools) -> Takeover:
+        """Asked at every control step, before anything is executed.
+
+        Args:
+            seen: signals by name and observations as `obs/<group>`, (N, …), of this step.
+            proposed: (N, A) in [−1, 1], what the policy would do.
+            asked: (N,) bool, where the policy wants to be taken over: there a human acts, or holds still.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device; idempotent."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a script needs to go on as if nothing had happened; a person's is empty."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

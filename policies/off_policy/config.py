@@ -46,12 +46,12 @@ class OffPolicyConfig:
         value_head: c51 (a distribution, projected), hl-gauss (an expectation as a smeared histogram) or scalar.
             gaussian: mean and deviation, with the refinements of DSAC-T.
         atoms, v_min, v_max: support of the distribution, in units of scaled return.
-        critic_group: what the critics see besides the action: `critic`, or `policy`, as where nothing else is known.
         reward_scale: rewards are multiplied by it; 0: such that the largest return seen fits the support.
         critic_layer_norm, actor_layer_norm: LayerNorm before each hidden activation.
         critic_network, actor_network: mlp, simba (residual blocks, normalised before) or bro (blocks with two
             LayerNorms); of the latter two each entry of `…_hidden` is a block, all of one width.
         init_scale: factor on the actor's last layer, so that training starts near zero action.
+        critic_group: what the critics see besides the action: `critic`, or `policy`, as where nothing else is known.
         normalise_obs: running normalisers for both observation groups.
         desynchronise: random ages for the first episodes (where the environment has `episode_step`).
         demos: file of recorded episodes (`robot-rl demos`) to learn from besides; "": none.
@@ -94,7 +94,6 @@ class OffPolicyConfig:
     atoms: int = 101
     v_min: float = -10.0
     v_max: float = 10.0
-    critic_group: str = "critic"
     reward_scale: float = 0.0
     actor_hidden: tuple[int, ...] = ()
     critic_hidden: tuple[int, ...] = ()
@@ -104,6 +103,7 @@ class OffPolicyConfig:
     critic_network: str = "mlp"
     actor_network: str = "mlp"
     init_scale: float = 0.01
+    critic_group: str = "critic"
     normalise_obs: bool = True
     desynchronise: bool = True
     demos: str = ""

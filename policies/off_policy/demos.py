@@ -35,7 +35,7 @@ def read_demos(
     wanted |= {f"obs/{s.name}": s.shape for s in signals}
     wanted |= {"action": (action_dim,)} | ({"reward": ()} if recorded else {})
     episodes = chosen_episodes(config.demos, wanted, episodes=config.demo_episodes)
-    return episodes if recorded else [_judged(e) for e in episodes]
+    return episodes if recorded else [judged(e) for e in episodes]
 
 
 def demo_replay(episodes: Sequence[Episode], dims: Mapping[str, int], device: torch.device) -> RingReplay:
@@ -63,7 +63,8 @@ def demo_replay(episodes: Sequence[Episode], dims: Mapping[str, int], device: to
     return replay
 
 
-def _judged(episode: Episode) -> Episode:
+def judged(episode: Episode) -> Episode:
+    """A successful episode with reward 1 at its end, which ends it, and 0 before."""
     reward = np.zeros(len(episode), np.float32)
     reward[-1] = 1.0
     return Episode({**episode.arrays, "reward": reward}, True, False, episode.success, episode.facts)

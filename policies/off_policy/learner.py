@@ -175,7 +175,7 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         """Learn from this step of all environments, which follows from the observations that were seen last."""
         require_finite("reward", step.reward)
         self._check_obs(step.obs)
-        self.replay.add(action, step)
+        self._store(action, step)
         self.reward_scale.update(step.reward, step.terminated)
         self.meter.add(step.reward, step.terminated, step.truncated)
         self.step_log.add(step.log)
@@ -393,6 +393,10 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
 
     @abstractmethod
     def policy(self) -> nn.Module: ...
+
+    def _store(self, action: Tensor, step: Step) -> None:
+        """Keep what was asked for, (N, a), and what it gave."""
+        self.replay.add(action, step)
 
     def _episodes_ended(self, done: Tensor) -> None:
         """Called after each step with (N,) bool; does nothing unless the learner needs it."""

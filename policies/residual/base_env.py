@@ -41,6 +41,11 @@ class BaseActionEnv:
         self.max_episode_steps, self.device = env.max_episode_steps, env.device
         self.obs_dims: Mapping[str, int] = {**env.obs_dims, BASE: env.action_dim}
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "env":  # not there yet
+            raise AttributeError(name)
+        return getattr(self.env, name)  # what the task has besides: `signals`, `task`, `action_map`, …
+
     def reset(self, seed: int | None = None) -> dict[str, Tensor]:
         obs = self.env.reset(seed)
         proposer = self._proposer()

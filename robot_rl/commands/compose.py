@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from robot_rl.sim.task_spec import TaskSpec
 
 SECTIONS = ("algorithm", "task", "runner", "async", "reward")
+WITHIN_ALGORITHM = ("human",)
+"""Parts of an algorithm's settings that may be named without it: `human.when` is `algorithm.human.when`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def sections(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         head, _, rest = key.partition(".")
         if isinstance(value, Mapping) and key in SECTIONS:
             out[key] |= value
-        elif not rest:
+        elif not rest or head in WITHIN_ALGORITHM:
             out["algorithm"][key] = value
         elif head in SECTIONS:
             out[head][rest] = value

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="YAML with sections algorithm, task, runner")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", dest="changes",
                         help="for example lr=1e-3 task.delay_max=0.02; comes last")  # fmt: skip
+    parser.add_argument("--human", metavar="WHO", help="who may take over: keyboard, gamepad, spacemouse (:PATH "
+                        "for one of several), scripted:base:NAME, scripted:FILE.onnx")  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", default="cpu", help="cpu or cuda; under torchrun cuda is one GPU per process")
     parser.add_argument("--out", type=Path, help="run folder (default runs/TASK-ALGORITHM-SEED)")
@@ -50,6 +52,8 @@ def main(arguments: argparse.Namespace) -> int:
         if file is not None:
             changes = _merged(changes, from_yaml(file))
     changes = _merged(changes, parse_set(arguments.changes))
+    if arguments.human:
+        changes = _merged(changes, {"human.who": arguments.human})
     folder = arguments.out or Path("runs") / default_name(arguments)
     result = train(
         arguments.task, arguments.algorithm, folder, changes,

@@ -55,7 +55,7 @@ class ArticulatedEnv(Steerable):
         episode_step: (N,) control steps since the last reset; may be written to spread the resets.
         felt: (decimation, N, k) what `sensors_felt` read after each physics step of this control step.
         over: (N,) bool, what `failed` said in this control step; for rewards and costs. final_signals: `signals()` of
-            this control step, before episodes that had ended began anew.
+            this control step, before episodes that had ended began anew; final_success: what `succeeded` said then.
     """
 
     buffers: tuple[str, ...] = (
@@ -311,6 +311,7 @@ class ArticulatedEnv(Steerable):
         obs, self.final_signals = self._observations(observe), self._signals
         final_obs, ids = obs, (terminated | truncated).nonzero()[:, 0] if self.options.auto_reset else ()
         if len(ids) > 0:
+            self.final_success = self.succeeded()
             final_obs = {k: v.clone() for k, v in obs.items()}
             self._reset(ids)
             obs = self._observations(observe)

@@ -38,6 +38,7 @@ class Wish:
 class PandaExpert:
     """A `BasePolicy`; a subclass defines `wish`. `turns` and `grips` as in its task's actions."""
 
+    memoryless = True  # so its actions may be asked for without its commands, and for many robots at once
     turns, grips = False, False
     lowest = LOWEST
 
