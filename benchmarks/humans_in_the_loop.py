@@ -2,9 +2,9 @@
 
     python benchmarks/humans_in_the_loop.py --seeds 0 1 2 --results humans.json
 
-Study `careful`: the script is slow but right and takes over where the task stalls. Study `poor`: it is meant to succeed
-in some 60 % of its episodes, and takes over where critics (those of a `careful` run) find its action better. Demonstrations come
-from the same human. Everything is kept in the results file: what is there is not run again.
+Study `careful`: the script is slow but right and takes over where the task stalls. Study `poor`: it is meant to
+succeed in some 60 % of its episodes, and takes over where critics (those of a `careful` run) find its action better.
+Demonstrations come from the same human. Everything is kept in the results file: what is there is not run again.
 """
 
 from __future__ import annotations
