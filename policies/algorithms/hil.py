@@ -65,6 +65,7 @@ class HilConfig(RlpdConfig):
 class Hil(FastSac):
     """The learner; it trains in an `InterventionEnv` of its own around the environment."""
 
+    apart = False
     config: HilConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     replay: InterventionReplay  # pyright: ignore[reportIncompatibleVariableOverride]
 

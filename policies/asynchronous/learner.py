@@ -41,6 +41,8 @@ def off_policy(spec: AlgorithmSpec, env: BatchedEnv, config: Any, seed: int) -> 
     learner = spec.create(env, config, seed)
     if not isinstance(learner, OffPolicyLearner):
         raise ConfigError(f"{spec.name} cannot learn asynchronously; off-policy algorithms can, such as rlpd or resfit")
+    if not learner.apart:
+        raise ConfigError(f"{spec.name} needs whoever takes over in its own process; leave out --async and --listen")
     return learner
 
 

@@ -38,11 +38,12 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
     """Everything but the actor; see the hooks at the end. Q is the ensemble, Q' its target.
 
     Attributes:
-        groups: of observations that are kept in the replay.
+        groups: of observations that are kept in the replay. apart: whether it may act and learn in two processes.
         demos: recorded transitions that a share of each batch is drawn from, or None.
     """
 
     groups: tuple[str, ...] = ("policy", "critic")
+    apart = True
 
     def __init__(self, env: BatchedEnv, config: ConfigT, seed: int) -> None:
         if env.num_envs != config.num_envs:
@@ -62,8 +63,8 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         self.networks: dict[str, nn.Module] = {"actor": self.actor, "q": self.q, "q_target": self.q_target}
         self.flat = {name: FlatParameters(network) for name, network in self.networks.items()}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "actor": self._adamw("actor", c.actor_learning_rate),
-            "q": self._adamw("q", c.critic_learning_rate),
+            "actor": FlatAdamW(self.flat["actor"].vector, c.actor_learning_rate, c.weight_decay),
+            "q": FlatAdamW(self.flat["q"].vector, c.critic_learning_rate, c.weight_decay),
         }
         by_error = (c.priority_exponent, c.priority_floor, c.priority_correction) if c.prioritised else None
         self.replay = RingReplay(c.replay_steps, c.num_envs, self.dims, self.action_dim, self.device, by_error)
@@ -323,9 +324,6 @@ class OffPolicyLearner(ABC, Generic[ConfigT]):
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-    def _adamw(self, name: str, learning_rate: float) -> torch.optim.Optimizer:
-        return FlatAdamW(self.flat[name].vector, learning_rate, self.config.weight_decay)
 
     def _descend(self, name: str, loss_name: str, loss: Tensor) -> None:
         self.losses.see(loss_name, loss)

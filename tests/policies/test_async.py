@@ -89,7 +89,7 @@ def in_process(port: int, env: SlotEnv | None = None, options: AsyncOptions | No
 
 
 def test_a_run_trains_checkpoints_and_gives_a_policy(tmp_path, port) -> None:
-    acting = Acting(port, period=0.0)
+    acting = Acting(port, period=0.01)
     result = learn(tmp_path / "run", port, total_steps=400)
     acting.thread.join(20)
     assert result.completed
