@@ -62,7 +62,7 @@ class ResFitConfig(OffPolicyConfig):
     exploration: float = 0.05
     warmup_noise: float = 0.25
     warmup_hold: int = 4
-    critic_updates: int = 8_000
+    critic_updates: int = 6_000
     correction_cost: float = 0.003
     progressive_steps: int = 0
     target_noise: float = 0.01
@@ -71,12 +71,12 @@ class ResFitConfig(OffPolicyConfig):
     total_steps: int = 60_000
     steps_per_iteration: int = 50
     replay_steps: int = 50_000
-    warmup_steps: int = 16_000
+    warmup_steps: int = 12_000
     batch_size: int = 128
     updates_per_step: int = 8
     n_step: int = 3
     polyak: float = 0.005
-    actor_learning_rate: float = 1e-5
+    actor_learning_rate: float = 2e-5
     critic_learning_rate: float = 3e-4
     weight_decay: float = 0.01
     max_grad_norm: float = 0.0
@@ -84,11 +84,10 @@ class ResFitConfig(OffPolicyConfig):
     heads: int = 5
     target: str = "min"
     target_subset: int = 2
-    actor_value: str = "min"
+    actor_value: str = "mean"
     value_head: str = "scalar"
     critic_group: str = "policy"
     demo_share: float = 0.25
-    learning_rate_end: float = 0.1
     reward_scale: float = 1.0
     actor_hidden: tuple[int, ...] = (128, 128)
     critic_hidden: tuple[int, ...] = (128, 128)

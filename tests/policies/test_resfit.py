@@ -196,6 +196,25 @@ def test_no_correction_is_the_base_beyond_what_was_demonstrated_and_none_leads_o
     torch.testing.assert_close(limited(base, change, middle, room), expected)
 
 
+def test_critics_see_corrections_in_units_of_their_bound(files):
+    learned, _ = learner(files, 40, warmup_steps=1000)
+    c, base = learned.config, torch.tensor([[0.2, -0.1], [0.0, 0.0]])
+    seen = torch.cat((torch.randn(2, 4), base), 1)
+    change = torch.tensor([[0.5, -1.0], [0.0, 9.0]])
+    action = base + c.scale * learned.reach * change
+    expected = torch.cat((seen[:, :4], action, change.clamp(max=3.0)), 1)
+    torch.testing.assert_close(learned._judged(seen, action), expected)
+    assert c.critic_group == "policy"
+    assert learned._judged_width() == expected.shape[1]
+
+
+def test_noise_has_many_sizes(files):
+    learned, _ = learner(files, 40, warmup_steps=1000)
+    sizes = learned._draw_boldness(4000).log10()
+    assert -1.302 < sizes.min() < -1.28 < -0.02 < sizes.max() <= 0.0
+    assert sizes.median().item() == pytest.approx(-0.65, abs=0.05)  # in the middle of the decades
+
+
 def test_progressive_exploration_begins_with_the_base_alone(files):
     learned, _ = learner(files, 1200, progressive_steps=10**6)
     corrected = learned.corrected.float().mean().item()

@@ -236,3 +236,17 @@ def test_wrong_options_are_refused_with_what_is_allowed() -> None:
         env_of("panda-reach", goal_area=(-0.1, 0.1))
     with pytest.raises(ConfigError, match=r"no camera \['side'\]; the scene has"):
         env_of("panda-reach", **{"camera.size": 84, "camera.names": ("side",)})
+
+
+def test_the_peg_is_seen_to_the_millimetre_and_the_degree() -> None:
+    env = env_of("panda-insert", 1, **QUIET)
+    env.reset(0)
+    straight = {name: value.clone() for name, value in env.signals().items()}
+    straight["object_quat_wxyz"] = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    shifted = straight | {"object_pos_w": straight["target_pos_w"] + torch.tensor([[0.001, 0.0, 0.0]])}
+    centred = straight | {"object_pos_w": straight["target_pos_w"].clone()}
+    tilted = centred | {"object_quat_wxyz": torch.tensor([[math.cos(0.01), 0.0, math.sin(0.01), 0.0]])}
+    memory = {m.name: torch.tensor([m.initial]) for m in env.observer.memory}
+    a, b, c = (env.observer(s, memory)[0] for s in (centred, shifted, tilted))
+    assert (b - a).abs().max().item() == pytest.approx(math.tanh(0.25), abs=1e-4)  # 1 mm of 4 mm
+    assert (c - a).abs().max().item() == pytest.approx(math.tanh(math.sin(0.02) / 0.05), abs=1e-4)  # 0.02 rad
