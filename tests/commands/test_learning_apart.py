@@ -44,6 +44,12 @@ def wait_for(condition: Callable[[], Any], patience: float = 200.0) -> Any:
     return found
 
 
+def steps_of(folder: Path) -> float:
+    """Environment steps in the last whole line of the log; 0 before there is one."""
+    whole, _, _ = (folder / "metrics.jsonl").read_text().rpartition("\n")
+    return json.loads(whole.splitlines()[-1])["env_steps"] if whole else 0
+
+
 def training(folder: Path, *more: str) -> list[str]:
     return ["train", "panda-reach", "--algorithm", "rlpd", "--out", str(folder), *more]
 
@@ -52,7 +58,7 @@ def test_train_async_is_interrupted_resumed_and_exported(tmp_path: Path) -> None
     folder = tmp_path / "run"
     changes = [*QUICK, "total_steps=800"]
     first = robot_rl(*training(folder, "--async", "--set", *changes))
-    wait_for(lambda: list(folder.glob("checkpoints/*.pt")))
+    wait_for(lambda: list(folder.glob("checkpoints/*.pt")) and steps_of(folder) > 0)
     first.send_signal(signal.SIGTERM)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 130, said

@@ -68,6 +68,7 @@ EXCEPTIONS: dict[str, Layer] = {
             "pybullet": ("pybullet", "pybullet_utils"),
             "_bullet_build": (),
             "_bullet_sensors": (),
+            "_bullet_surfaces": ("scipy",),
             "_bullet_world": (),
         }.items()
     },
