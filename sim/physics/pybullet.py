@@ -8,9 +8,9 @@ in all: for tests, not for training.
 
 Contacts have MuJoCo's stiffness, damping and friction (see `_bullet_surfaces`). What differs: their stiffness does not
 grow with depth, they have no inertia and so stop what hits them sooner, a box that slides over a plane has one or two
-contact points where MuJoCo has up to four, Bullet combines coefficients of single shapes where MuJoCo has one for each pair, shapes of one body
-share theirs, and friction against sliding, spinning and rolling neither creeps nor shares one cone. Resuming from
-`state_dict` is exact in the air only: Bullet's contact cache cannot be written.
+contact points where MuJoCo has up to four, Bullet combines coefficients of single shapes where MuJoCo has one for each
+pair, shapes of one body share theirs, and friction against sliding, spinning and rolling neither creeps nor shares one
+cone. Resuming from `state_dict` is exact in the air only: Bullet's contact cache cannot be written.
 """
 # pyright: reportAttributeAccessIssue=false
 
