@@ -32,6 +32,7 @@ class FastSacConfig(OffPolicyConfig):
     Attributes:
         temperature: initial α; with temperature_learning_rate = 0 it stays.
         temperature_learning_rate: of log α.
+        entropy_in_target: whether values count the entropy that follows; without it they stay within what rewards give.
         entropy_per_dim: target entropy divided by the number of actions (a uniform action has log 2 = 0.69).
         log_std_min, log_std_max: interval of log σ before squashing.
     """
@@ -41,6 +42,7 @@ class FastSacConfig(OffPolicyConfig):
     critic_layer_norm: bool = True
     temperature: float = 0.01
     temperature_learning_rate: float = 3e-3
+    entropy_in_target: bool = True
     entropy_per_dim: float = -0.5
     log_std_min: float = -5.0
     log_std_max: float = 0.0
@@ -75,9 +77,10 @@ class FastSac(OffPolicyLearner[FastSacConfig]):
         return self._sample(obs, noise)[0]
 
     def _next_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """a' ~ π(s'), and the entropy term −α·log π(a'|s') of the soft value."""
+        """a' ~ π(s'), and the entropy term −α·log π(a'|s') of the soft value, or 0."""
         action, log_density = self._sample(obs, noise)
-        return action, -self.log_alpha.exp() * log_density
+        weight = -self.log_alpha.exp() if self.config.entropy_in_target else torch.zeros_like(self.log_alpha)
+        return action, weight * log_density
 
     def _actor_loss(self, policy_obs: Tensor, critic_obs: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """α·log π(a|s) − Q(s, a)."""

@@ -33,7 +33,7 @@ class HilConfig(RlpdConfig):
     """RLPD's settings with a human, and where defaults differ; see OffPolicyConfig and HumanConfig.
 
     Attributes:
-        human: who is in the loop. entropy_in_target: whether the value counts the policy's entropy; HIL-SERL's not.
+        human: who is in the loop.
         imitation: weight of the squared difference to demonstrated and human actions in the actor's loss, which falls
             to 0 over `imitation_steps` transitions: what the human rescues gives critics little to go by at first
             (Rajeswaran et al., DAPG, 2018, for a weight that falls; HIL-SERL has none).
@@ -41,7 +41,6 @@ class HilConfig(RlpdConfig):
     """
 
     human: HumanConfig = field(default_factory=HumanConfig)
-    entropy_in_target: bool = False
     imitation: float = 0.0
     imitation_steps: int = 5_000
     clone_updates: int = 0
@@ -140,10 +139,6 @@ class Hil(FastSac):
         own = torch.tanh(self.actor(policy_obs[rows])[:, : self.action_dim])
         difference = (own - self.taught).square().sum(1).mean()
         return loss + weight * difference, metrics | {"loss/imitation": difference.detach()}
-
-    def _next_action(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        action, bonus = super()._next_action(obs, noise)
-        return action, bonus if self.config.entropy_in_target else torch.zeros_like(bonus)
 
     def state_dict(self) -> dict[str, Any]:
         world = self.remembered if self.world.human is None else self.world.state_dict()

@@ -17,7 +17,8 @@ from robot_rl.policies.algorithms.fast_sac import FastSac, FastSacConfig
 class RlpdConfig(FastSacConfig):
     """FastSAC's settings with other defaults, for rewards of 0 and 1 at the end; see OffPolicyConfig.
 
-    The paper makes 20 updates per step with 256 units; these defaults are for a CPU, where updates take the time.
+    The paper makes 20 updates per step with 256 units; these defaults are for a CPU, where updates take the time. As in
+    the paper for sparse rewards, values do not count entropy: a value above 1 would say more than success can.
     """
 
     num_envs: int = 4
@@ -33,6 +34,7 @@ class RlpdConfig(FastSacConfig):
     critic_learning_rate: float = 3e-4
     temperature_learning_rate: float = 3e-4
     temperature: float = 0.1
+    entropy_in_target: bool = False
     weight_decay: float = 0.01
     policy_delay: int = 4
     heads: int = 10
