@@ -74,7 +74,7 @@ def test_existing_results_are_never_overwritten(work: Path, capsys: pytest.Captu
         (["train", "quadrotor-hover", "--algorithm", "apq"], "Did you mean 'apg'"),
         (["train", "quadrotor-hover", "--set", "learning=1"], "lr"),
         (["train", "quadrotor-hover", "--set", "task.delay=1"], "delay_max"),
-        (["train", "quadrotor-hover", "--set", "robot.mass=1"], "algorithm, runner, task"),
+        (["train", "quadrotor-hover", "--set", "robot.mass=1"], "algorithm, async, reward, runner, task"),
         (["train", "quadrotor-hover", "--set", "task.delay_max=1"], "0 … 0.03"),
         (["train", "quadrotor-hover", "--set", "num_envs=33"], "multiple of 32"),
         (["train", "quadrotor-hover", "--algorithm", "ppo", "--fast"], "apg"),
